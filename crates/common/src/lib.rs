@@ -1,0 +1,5 @@
+//! What at least two of the binaries need: the model and its rules, the log, and the
+//! traits behind which the store, the bus and presence stand.
+
+pub mod clock;
+pub mod domain;
