@@ -1,5 +1,10 @@
 //! What at least two of the binaries need: the model and its rules, the log, and the
 //! traits behind which the store, the bus and presence stand.
 
+pub mod bus;
 pub mod clock;
 pub mod domain;
+pub mod log;
+pub mod presence;
+pub mod store;
+pub mod wire;

@@ -1,0 +1,97 @@
+//! What travels on the bus.
+
+use bytes::Bytes;
+
+use crate::domain::{Entry, EntryId, Ephemeral, GroupId, Seq, StreamId, Timestamp, UserId};
+use crate::wire;
+
+/// Something to tell people: what, and whom.
+#[derive(Debug, Clone)]
+pub struct Announcement {
+    pub payload: Payload,
+    pub audience: Audience,
+}
+
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// A committed entry. The content of an edit has been filled in.
+    Entry(Box<Entry>),
+    Ephemeral {
+        at: Timestamp,
+        actor: Option<UserId>,
+        what: Ephemeral,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub enum Audience {
+    /// These users, each once; at most `fanout_limit`.
+    Users(Vec<UserId>),
+    /// The members of a large group as of position `gv` of its stream.
+    Group { group: GroupId, gv: Seq },
+}
+
+/// One announcement, encoded. Servers pass `body` on and never look into it.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// Of the entry; None for an ephemeral delta.
+    pub id: Option<EntryId>,
+    /// Of the entry; None for an ephemeral delta, which is dropped first under pressure.
+    pub position: Option<(StreamId, Seq)>,
+    /// When it was committed, for `tidings_delivery_seconds`.
+    pub at: Timestamp,
+    pub to: Recipients,
+    /// The `delta` frame exactly as clients get it.
+    pub body: Bytes,
+}
+
+/// To whom, as far as the server it came to is concerned.
+#[derive(Debug, Clone)]
+pub enum Recipients {
+    Users(Vec<UserId>),
+    Group { group: GroupId, gv: Seq },
+}
+
+/// A hint to every process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// `x:sessions` has a new entry.
+    SessionsEnded,
+    /// The group's stream has reached `seq`.
+    GroupChanged { group: GroupId, seq: Seq },
+}
+
+impl Announcement {
+    /// Encodes the frame, once for all recipients. None for entries that no client may see.
+    #[must_use]
+    pub fn encode(&self) -> Option<Envelope> {
+        let to = match &self.audience {
+            Audience::Users(users) => Recipients::Users(users.clone()),
+            Audience::Group { group, gv } => Recipients::Group {
+                group: *group,
+                gv: *gv,
+            },
+        };
+        let (id, position, at, delta) = match &self.payload {
+            Payload::Entry(entry) => (
+                Some(entry.id),
+                Some((entry.stream, entry.seq)),
+                entry.at,
+                wire::Delta::of_entry(entry)?,
+            ),
+            Payload::Ephemeral { at, actor, what } => (
+                None,
+                None,
+                *at,
+                wire::Delta::of_ephemeral(*at, *actor, what),
+            ),
+        };
+        Some(Envelope {
+            id,
+            position,
+            at,
+            to,
+            body: delta.to_frame(),
+        })
+    }
+}

@@ -1,0 +1,203 @@
+//! What an entry says has changed: the kinds of deltas.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{ChannelId, GroupKind, MessageState, Role, Seq, SessionId, Timestamp, UserId};
+
+/// A committed change. What stands here is the stored truth; `wire` decides what clients see.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// `u:` A login.
+    SessionCreated {
+        session: SessionId,
+        device_name: String,
+    },
+    /// `u:` decides; a `SessionEnded` in `x:sessions` is derived from it.
+    SessionRevoked { session: SessionId },
+    /// `u:` The user's own profile.
+    UserUpdated { display_name: String },
+
+    /// `g:` Always entry 1, with everything the group starts with.
+    GroupCreated {
+        kind: GroupKind,
+        /// None in direct conversations.
+        name: Option<String>,
+        /// The creator included.
+        members: Vec<(UserId, Role)>,
+        channels: Vec<(ChannelId, String)>,
+    },
+    /// `g:` Settings; a field that did not change is None.
+    GroupUpdated { name: Option<String> },
+    /// `g:` Last entry of the group; it stays readable to nobody.
+    GroupDeleted,
+    /// `g:`
+    MemberAdded { user: UserId, role: Role },
+    /// `g:`
+    MemberUpdated { user: UserId, role: Role },
+    /// `g:` Kicked (`actor` is another) or left.
+    MemberRemoved { user: UserId },
+    /// `g:`
+    ChannelCreated { channel: ChannelId, name: String },
+    /// `g:`
+    ChannelUpdated { channel: ChannelId, name: String },
+    /// `g:`
+    ChannelDeleted { channel: ChannelId },
+
+    /// `c:` A fence: entries after it were checked at group position `gv` or later.
+    MembersChanged { gv: Seq },
+    /// `c:` The message itself. Read from the store, it holds the *current* state.
+    MessageCreated(Box<MessageState>),
+    /// `c:` `content` is there from commit to apply; then it stands in the message alone.
+    MessageEdited {
+        message: Seq,
+        content: Option<String>,
+        edited_at: Timestamp,
+    },
+    /// `c:` The content is gone from every copy once this is applied.
+    MessageDeleted { message: Seq },
+    /// `c:`
+    ReactionAdded { message: Seq, emoji: String },
+    /// `c:`
+    ReactionRemoved { message: Seq, emoji: String },
+
+    /// `x:sessions`: the session's tokens are refused and its sockets closed.
+    SessionEnded { session: SessionId, user: UserId },
+}
+
+/// Something worth telling that is never stored and may be dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ephemeral {
+    /// The profile of `user` has changed: read it again.
+    UserChanged { user: UserId },
+}
+
+macro_rules! kinds {
+    ($($variant:ident => $name:literal),* $(,)?) => {
+        /// The name of a kind of change.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind { $($variant),* }
+
+        impl Kind {
+            /// Every kind, for tables and tests.
+            pub const ALL: &'static [Kind] = &[$(Kind::$variant),*];
+
+            /// The name on the wire and on disk.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Kind::$variant => $name),* }
+            }
+        }
+
+        impl FromStr for Kind {
+            type Err = UnknownKind;
+
+            fn from_str(text: &str) -> Result<Self, UnknownKind> {
+                match text {
+                    $($name => Ok(Kind::$variant),)*
+                    _ => Err(UnknownKind(text.to_owned())),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    SessionCreated => "session.created",
+    SessionRevoked => "session.revoked",
+    UserUpdated => "user.updated",
+    GroupCreated => "group.created",
+    GroupUpdated => "group.updated",
+    GroupDeleted => "group.deleted",
+    MemberAdded => "member.added",
+    MemberUpdated => "member.updated",
+    MemberRemoved => "member.removed",
+    ChannelCreated => "channel.created",
+    ChannelUpdated => "channel.updated",
+    ChannelDeleted => "channel.deleted",
+    MembersChanged => "members.changed",
+    MessageCreated => "message.created",
+    MessageEdited => "message.edited",
+    MessageDeleted => "message.deleted",
+    ReactionAdded => "reaction.added",
+    ReactionRemoved => "reaction.removed",
+    SessionEnded => "session.ended",
+}
+
+/// No kind has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no kind of change is called {0:?}")]
+pub struct UnknownKind(pub String);
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Change {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::SessionCreated { .. } => Kind::SessionCreated,
+            Self::SessionRevoked { .. } => Kind::SessionRevoked,
+            Self::UserUpdated { .. } => Kind::UserUpdated,
+            Self::GroupCreated { .. } => Kind::GroupCreated,
+            Self::GroupUpdated { .. } => Kind::GroupUpdated,
+            Self::GroupDeleted => Kind::GroupDeleted,
+            Self::MemberAdded { .. } => Kind::MemberAdded,
+            Self::MemberUpdated { .. } => Kind::MemberUpdated,
+            Self::MemberRemoved { .. } => Kind::MemberRemoved,
+            Self::ChannelCreated { .. } => Kind::ChannelCreated,
+            Self::ChannelUpdated { .. } => Kind::ChannelUpdated,
+            Self::ChannelDeleted { .. } => Kind::ChannelDeleted,
+            Self::MembersChanged { .. } => Kind::MembersChanged,
+            Self::MessageCreated(_) => Kind::MessageCreated,
+            Self::MessageEdited { .. } => Kind::MessageEdited,
+            Self::MessageDeleted { .. } => Kind::MessageDeleted,
+            Self::ReactionAdded { .. } => Kind::ReactionAdded,
+            Self::ReactionRemoved { .. } => Kind::ReactionRemoved,
+            Self::SessionEnded { .. } => Kind::SessionEnded,
+        }
+    }
+
+    /// Whether state outside the entry itself changes with it. A new message and a fence are
+    /// complete the moment they are committed.
+    #[must_use]
+    pub fn changes_state(&self) -> bool {
+        !matches!(
+            self,
+            Self::MessageCreated(_) | Self::MembersChanged { .. } | Self::SessionEnded { .. }
+        )
+    }
+
+    /// Whether a fence must follow in every channel of the group before this `g:` change is
+    /// acknowledged: it takes a right away, or adds a member who must miss nothing.
+    #[must_use]
+    pub fn needs_fence(&self) -> bool {
+        matches!(
+            self,
+            Self::MemberAdded { .. }
+                | Self::MemberUpdated { .. }
+                | Self::MemberRemoved { .. }
+                | Self::ChannelDeleted { .. }
+                | Self::GroupDeleted
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(*kind));
+        }
+        assert_eq!(
+            "nothing".parse::<Kind>(),
+            Err(UnknownKind("nothing".into()))
+        );
+    }
+}

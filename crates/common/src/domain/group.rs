@@ -1,0 +1,205 @@
+//! Groups, their members and channels, and who may do what in them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use super::{ChannelId, GroupId, Refusal, Seq, Timestamp, UserId};
+
+/// No variant has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown name {0:?}")]
+pub struct UnknownName(pub String);
+
+macro_rules! names {
+    ($type:ident: $($variant:ident => $name:literal),*) => {
+        impl $type {
+            /// The name on the wire and on disk.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                match text {
+                    $($name => Ok(Self::$variant),)*
+                    _ => Err(UnknownName(text.to_owned())),
+                }
+            }
+        }
+    };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    Group,
+    /// Exactly two members, one channel, no settings.
+    Direct,
+}
+
+names!(GroupKind: Group => "group", Direct => "direct");
+
+/// What a member may do; later is more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Member,
+    Admin,
+    Owner,
+}
+
+names!(Role: Member => "member", Admin => "admin", Owner => "owner");
+
+/// A group with its members and channels, as of position `applied` of its stream or later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    pub id: GroupId,
+    pub kind: GroupKind,
+    /// None in direct conversations.
+    pub name: Option<String>,
+    pub created_at: Timestamp,
+    /// Position of the last change of the settings.
+    pub version: Seq,
+    /// Position through which the stream is applied to this state.
+    pub applied: Seq,
+    pub deleted: bool,
+    pub members: BTreeMap<UserId, Member>,
+    /// Deleted ones are absent.
+    pub channels: BTreeMap<ChannelId, Channel>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    pub role: Role,
+    /// Position of the entry that made the user a member.
+    pub joined: Seq,
+    pub joined_at: Timestamp,
+}
+
+/// A user's part in a group, without the group's members.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Membership {
+    pub group: GroupId,
+    pub kind: GroupKind,
+    pub name: Option<String>,
+    pub created_at: Timestamp,
+    pub version: Seq,
+    pub role: Role,
+    pub member_count: u64,
+    /// Ascending by id; deleted ones are absent.
+    pub channels: Vec<Channel>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    pub id: ChannelId,
+    pub group: GroupId,
+    pub name: String,
+    /// Position in the group's stream of the channel's last change of settings.
+    pub version: Seq,
+    pub created_at: Timestamp,
+}
+
+impl Group {
+    /// The caller's membership.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` to anyone who is not a member, so that nobody learns what exists.
+    pub fn member(&self, user: UserId) -> Result<&Member, Refusal> {
+        if self.deleted {
+            return Err(Refusal::NotFound);
+        }
+        self.members.get(&user).ok_or(Refusal::NotFound)
+    }
+
+    /// # Errors
+    ///
+    /// `NotFound` if the channel is not there or the caller is not a member.
+    pub fn channel_for(&self, user: UserId, channel: ChannelId) -> Result<&Channel, Refusal> {
+        self.member(user)?;
+        self.channels.get(&channel).ok_or(Refusal::NotFound)
+    }
+
+    /// May `user` write in `channel`? Every member may.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` as [`Group::channel_for`].
+    pub fn may_send(&self, user: UserId, channel: ChannelId) -> Result<(), Refusal> {
+        self.channel_for(user, channel).map(|_| ())
+    }
+
+    /// May `user` change the settings, the channels, or add members? Admins and owners may,
+    /// and nobody in a direct conversation.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` to strangers, `Forbidden` to other members.
+    pub fn may_manage(&self, user: UserId) -> Result<(), Refusal> {
+        let member = self.member(user)?;
+        self.refuse_direct()?;
+        if member.role < Role::Admin {
+            return Err(Refusal::Forbidden("only admins and owners may do this"));
+        }
+        Ok(())
+    }
+
+    /// May `user` delete the group or change roles? Owners may.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` to strangers, `Forbidden` to other members.
+    pub fn may_own(&self, user: UserId) -> Result<(), Refusal> {
+        let member = self.member(user)?;
+        self.refuse_direct()?;
+        if member.role < Role::Owner {
+            return Err(Refusal::Forbidden("only the owner may do this"));
+        }
+        Ok(())
+    }
+
+    /// May `user` remove `other`? Anyone but the owner may leave; to remove somebody else
+    /// takes a higher role than theirs, and at least admin.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` to strangers and for people who are not members, `Forbidden` or `Conflict`
+    /// to others.
+    pub fn may_remove(&self, user: UserId, other: UserId) -> Result<(), Refusal> {
+        let member = self.member(user)?;
+        self.refuse_direct()?;
+        if user == other {
+            if member.role == Role::Owner {
+                return Err(Refusal::Conflict("the owner cannot leave the group"));
+            }
+            return Ok(());
+        }
+        if member.role < Role::Admin {
+            return Err(Refusal::Forbidden("only admins and owners may do this"));
+        }
+        let other = self.members.get(&other).ok_or(Refusal::NotFound)?;
+        if other.role >= member.role {
+            return Err(Refusal::Forbidden("this member's role is not below yours"));
+        }
+        Ok(())
+    }
+
+    fn refuse_direct(&self) -> Result<(), Refusal> {
+        match self.kind {
+            GroupKind::Group => Ok(()),
+            GroupKind::Direct => Err(Refusal::Forbidden(
+                "a direct conversation cannot be changed",
+            )),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Why a rule said no.
+
+/// A mutation or a read that the rules refuse. Nothing has happened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It does not exist, or the caller may not know that it does.
+    #[error("not found")]
+    NotFound,
+    /// The caller may see it but not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// A field is unacceptable.
+    #[error("{} field(s) are invalid", .0.len())]
+    Invalid(Vec<Violation>),
+    /// It contradicts the present state.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// Somebody has the name already.
+    #[error("this username is taken")]
+    UsernameTaken,
+    /// The resource is no longer at the version that the caller named.
+    #[error("the resource has changed: its version is now {version}")]
+    PreconditionFailed { version: u64 },
+}
+
+impl Refusal {
+    /// One unacceptable field.
+    #[must_use]
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![Violation {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }])
+    }
+}
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// JSON Pointer (RFC 6901) into the body, or `?name` for a query parameter.
+    pub pointer: String,
+    pub detail: String,
+}

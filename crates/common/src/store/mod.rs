@@ -1,0 +1,204 @@
+//! Where the log and the state live: two traits, split by role, and their implementations.
+//!
+//! The doc comments here are the contract; each sentence of them has a test in `contract`.
+
+mod error;
+mod projection;
+mod query;
+
+pub use error::StoreError;
+pub use projection::{StateChange, project};
+pub use query::{Account, Appended, Claim, Meta, NewUser, Page, Pending, Window};
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, Session,
+    SessionId, StreamId, Timestamp, User, UserId,
+};
+
+/// The append-only log. All reads see only what is durably committed.
+#[async_trait]
+pub trait LogStore: Send + Sync {
+    /// Appends a run: entries of one stream with consecutive positions, at least one.
+    /// They are committed in order, durably, and marked pending as of their `at`. Concurrent
+    /// calls may share one commit.
+    ///
+    /// An entry is refused if its position or its key is taken in its stream; then those before
+    /// it in the run are in and those behind it were not tried ([`Appended::landed`]).
+    /// The caller must know that the position before the first is committed: the store refuses
+    /// duplicates, the caller prevents holes.
+    ///
+    /// A call whose future is dropped may still take effect, for any prefix of the run.
+    ///
+    /// # Errors
+    ///
+    /// `Uncertain`: any prefix of the run may be in. Otherwise nothing is.
+    async fn append(&self, run: Vec<Entry>) -> Result<Appended, StoreError>;
+
+    /// The end of a stream; the default value if it has no entries.
+    async fn head(&self, stream: StreamId) -> Result<Head, StoreError>;
+
+    /// Positions of the last entries of `streams`, in their order; 0 for an empty stream.
+    /// Costs one index seek per stream, whatever their length.
+    async fn heads(&self, streams: &[StreamId]) -> Result<Vec<Seq>, StoreError>;
+
+    /// The entry of a stream with this key.
+    async fn find(&self, stream: StreamId, key: Key) -> Result<Option<Entry>, StoreError>;
+
+    /// Entries with `after < seq ≤ through`, ascending, at most `limit`. Entries that were
+    /// trimmed are absent, so the answer may have holes under the floor.
+    async fn entries(
+        &self,
+        stream: StreamId,
+        after: Seq,
+        through: Seq,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// The last `limit` entries, newest first.
+    async fn newest(&self, stream: StreamId, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// A page of a channel's messages, ascending, deleted ones included; at most `limit`.
+    async fn messages(
+        &self,
+        channel: ChannelId,
+        window: Window,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError>;
+
+    /// The messages at `seqs` in ascending order; positions that hold no message are left out.
+    async fn messages_at(
+        &self,
+        channel: ChannelId,
+        seqs: &[Seq],
+    ) -> Result<Vec<Message>, StoreError>;
+
+    /// Entries of `stream` after `after` that are still pending, ascending, at most `limit`.
+    async fn pending_in(
+        &self,
+        stream: StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError>;
+
+    /// Entries of any stream that have been pending since `before` or earlier, ascending by
+    /// (stream, seq) and after `after`, at most `limit`.
+    async fn pending(
+        &self,
+        before: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError>;
+
+    /// Takes pending entries over, each by compare-and-swap on the time it was last taken:
+    /// true where it was still pending as of `claim.seen` and is now as of `now`.
+    async fn claim(&self, claims: &[Claim], now: Timestamp) -> Result<Vec<bool>, StoreError>;
+
+    /// These entries are applied and announced: they are pending no more. Unknown and settled
+    /// ones are passed over. May be lost in a crash, which only makes them announced twice.
+    async fn settle(&self, entries: &[(StreamId, Seq)]) -> Result<(), StoreError>;
+
+    /// The floor of a stream: under it (at or below this position) only messages remain.
+    async fn floor(&self, stream: StreamId) -> Result<Seq, StoreError>;
+
+    /// Raises the floor to `through`, but at most to one below the head, and never lowers it;
+    /// then deletes entries at or below it except messages and pending ones. Returns how many
+    /// were deleted. A stream's newest entry always stays, so its head survives.
+    async fn trim(&self, stream: StreamId, through: Seq) -> Result<u64, StoreError>;
+}
+
+/// The state that the log's entries add up to, and what is decided outside the log.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// Who this installation is.
+    async fn meta(&self) -> Result<Meta, StoreError>;
+
+    /// Applies the changes of entry `seq` of `stream`. Each is guarded by the position last
+    /// applied to what it changes, so applying an entry again, or after a later one, changes
+    /// nothing. The caller applies a stream's entries in order.
+    ///
+    /// # Errors
+    ///
+    /// Some of the changes may have been applied; repeat all.
+    async fn apply(
+        &self,
+        stream: StreamId,
+        seq: Seq,
+        changes: Vec<StateChange>,
+    ) -> Result<(), StoreError>;
+
+    /// Creates an account, or returns the one that has the name already.
+    async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError>;
+
+    /// The account with this (lower-case) name, with its secrets.
+    async fn account(&self, username: &str) -> Result<Option<Account>, StoreError>;
+
+    /// The users among `ids` that exist, in any order.
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
+
+    /// A session, revoked ones included.
+    async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError>;
+
+    /// A user's sessions that are not revoked, ascending by id, after `after`.
+    async fn sessions(
+        &self,
+        user: UserId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError>;
+
+    /// Makes `generation + 1` the session's valid refresh token, by compare-and-swap: true if
+    /// the session was at `generation` and not revoked. Sets `last_used_at`.
+    async fn rotate_session(
+        &self,
+        session: SessionId,
+        generation: u32,
+        at: Timestamp,
+        key: Option<Key>,
+    ) -> Result<bool, StoreError>;
+
+    /// A group with all its members and channels, deleted groups included. What it says is at
+    /// least as new as its `applied`.
+    async fn group(&self, group: GroupId) -> Result<Option<Group>, StoreError>;
+
+    /// The group of a channel, also of a deleted one.
+    async fn group_of(&self, channel: ChannelId) -> Result<Option<GroupId>, StoreError>;
+
+    /// The user's part in one group; None if deleted or not a member.
+    async fn membership(
+        &self,
+        user: UserId,
+        group: GroupId,
+    ) -> Result<Option<Membership>, StoreError>;
+
+    /// The groups a user is a member of, ascending by id, after `after`; deleted ones left out.
+    async fn memberships(
+        &self,
+        user: UserId,
+        after: Option<GroupId>,
+        limit: usize,
+    ) -> Result<Vec<Membership>, StoreError>;
+
+    /// How many groups (not deleted) each of `users` is a member of, in their order.
+    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<u64>, StoreError>;
+
+    /// The `g:` and `c:` streams of a user's groups, ascending; deleted ones left out.
+    async fn streams_of(&self, user: UserId) -> Result<Vec<StreamId>, StoreError>;
+
+    /// Members of a group, ascending by user id, after `after`.
+    async fn members(
+        &self,
+        group: GroupId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Member)>, StoreError>;
+
+    /// Users who share a group with `user`, without the user, each once, at most `limit`.
+    async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError>;
+}
+
+/// Both roles, as every implementation has them.
+pub trait Store: LogStore + StateStore {}
+
+impl<T: LogStore + StateStore> Store for T {}

@@ -1,0 +1,74 @@
+//! Arguments and answers of the store's methods.
+
+use crate::domain::{DeploymentId, Entry, Key, Seq, StreamId, Timestamp, User};
+
+/// How far an append got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The first `landed` entries of the run are committed. If that is not all of them, the
+    /// next one's position or key was taken.
+    pub landed: usize,
+}
+
+/// Which messages to read. Bounds are exclusive but for `Around`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// The newest.
+    Newest,
+    Before(Seq),
+    After(Seq),
+    /// Half of them before this position, the rest from it on; where one side has fewer, the
+    /// other is not filled up.
+    Around(Seq),
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// There is more in the direction of paging (`Around`: on either side).
+    pub more: bool,
+}
+
+/// An entry that is committed but perhaps not applied and announced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    pub entry: Entry,
+    /// When somebody last took it in hand.
+    pub since: Timestamp,
+}
+
+/// The wish to take over a pending entry that was last taken at `seen`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub stream: StreamId,
+    pub seq: Seq,
+    pub seen: Timestamp,
+}
+
+/// An account to be made.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub user: User,
+    /// PHC string (argon2id).
+    pub password_hash: String,
+    /// The request's idempotency key, by which its repetition is known.
+    pub key: Key,
+}
+
+/// An account with its secrets.
+#[derive(Debug, Clone)]
+pub struct Account {
+    pub user: User,
+    /// PHC string (argon2id).
+    pub password_hash: String,
+    pub key: Key,
+}
+
+/// What the store knows of the installation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    pub deployment: DeploymentId,
+    /// Raised when a backup is restored; cursors of an earlier one get `reset`.
+    pub epoch: u64,
+}
