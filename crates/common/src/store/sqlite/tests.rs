@@ -16,10 +16,10 @@ use crate::store::contract::{Fresh, store_contract};
 use crate::store::{LogStore, StateStore as _, StoreError};
 
 /// A directory of its own, removed with all that is in it.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(std::env::temp_dir().join(format!("tidings-store-{}", EntryId::generate())))
     }
 
@@ -27,7 +27,7 @@ impl Scratch {
         self.0.join("nested").join("tidings.db")
     }
 
-    fn open(&self) -> SqliteStore {
+    pub(super) fn open(&self) -> SqliteStore {
         SqliteStore::open(&self.database()).unwrap()
     }
 }
@@ -53,7 +53,7 @@ mod contract {
     store_contract!(super::super::fresh_store);
 }
 
-fn message(stream: StreamId, seq: u64) -> Entry {
+pub(super) fn message(stream: StreamId, seq: u64) -> Entry {
     let state = MessageState {
         content: "hello".to_owned(),
         ..MessageState::default()
@@ -72,11 +72,11 @@ fn message(stream: StreamId, seq: u64) -> Entry {
     }
 }
 
-fn channel() -> StreamId {
+pub(super) fn channel() -> StreamId {
     StreamId::Channel(ChannelId::generate())
 }
 
-async fn append(store: &SqliteStore, entry: &Entry) -> usize {
+pub(super) async fn append(store: &SqliteStore, entry: &Entry) -> usize {
     store.append(vec![entry.clone()]).await.unwrap().landed
 }
 
@@ -208,24 +208,6 @@ async fn appends_that_wait_together_share_a_commit() {
     }
     let commits = store.commits() - before;
     assert!(commits <= 128, "{commits} commits for 256 appends");
-}
-
-#[tokio::test]
-async fn a_job_that_fails_takes_nobody_with_it() {
-    let scratch = Scratch::new();
-    let store = scratch.open();
-    let stream = channel();
-    let (one, two) = (message(stream, 1), message(channel(), 1));
-    let fails = store.write(|connection| {
-        connection.execute("DELETE FROM entries", [])?;
-        connection.execute("INSERT INTO nowhere VALUES (1)", [])?;
-        Ok(())
-    });
-    // Polled in this order, all three wait for one commit.
-    let (one, failed, two) = tokio::join!(append(&store, &one), fails, append(&store, &two));
-    assert_eq!((one, two), (1, 1));
-    failed.unwrap_err();
-    assert_eq!(store.heads(&[stream]).await.unwrap(), [1]);
 }
 
 #[test]
