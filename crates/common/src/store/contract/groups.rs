@@ -175,6 +175,12 @@ pub(in crate::store) async fn members_come_and_go_and_come_back(store: Arc<dyn S
         .commit(&*store, Change::MemberUpdated { user, role })
         .await;
     part(Some(member(Role::Admin, 2)), 3).await;
+    let role = Role::Member;
+    example
+        .commit(&*store, Change::MemberUpdated { user, role })
+        .await;
+    apply(&*store, &updated).await;
+    part(Some(member(Role::Member, 2)), 3).await;
     let removed = example
         .commit(&*store, Change::MemberRemoved { user })
         .await;
@@ -188,9 +194,9 @@ pub(in crate::store) async fn members_come_and_go_and_come_back(store: Arc<dyn S
     example
         .commit(&*store, Change::MemberAdded { user, role })
         .await;
-    part(Some(member(Role::Member, 5)), 3).await;
+    part(Some(member(Role::Member, 6)), 3).await;
     apply(&*store, &removed).await;
-    part(Some(member(Role::Member, 5)), 3).await;
+    part(Some(member(Role::Member, 6)), 3).await;
 }
 
 pub(in crate::store) async fn channels_come_and_go(store: Arc<dyn Store>) {
@@ -219,8 +225,14 @@ pub(in crate::store) async fn channels_come_and_go(store: Arc<dyn Store>) {
         .commit(&*store, Change::ChannelUpdated { channel, name })
         .await;
     assert_eq!(shown().await, Some((named("two"), 3)));
-    apply(&*store, &created).await;
-    assert_eq!(shown().await, Some((named("two"), 3)));
+    let name = named("three");
+    example
+        .commit(&*store, Change::ChannelUpdated { channel, name })
+        .await;
+    for late in [&created, &updated] {
+        apply(&*store, late).await;
+        assert_eq!(shown().await, Some((named("three"), 4)));
+    }
     example
         .commit(&*store, Change::ChannelDeleted { channel })
         .await;
