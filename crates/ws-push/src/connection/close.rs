@@ -5,7 +5,7 @@ use actix_http::ws::{CloseCode, CloseReason};
 
 /// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Close {
+pub enum Close {
     Normal,
     Protocol,
     BinaryFrame,
@@ -23,7 +23,7 @@ pub(crate) enum Close {
 
 /// What a client does after a close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reconnect {
+pub enum Reconnect {
     No,
     /// At once, and syncs.
     Yes,
@@ -37,16 +37,17 @@ pub(crate) enum Reconnect {
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Row {
-    pub(crate) code: u16,
-    pub(crate) name: &'static str,
-    pub(crate) reconnect: Reconnect,
+pub struct CloseRow {
+    pub code: u16,
+    pub name: &'static str,
+    pub reconnect: Reconnect,
     /// At most 123 bytes: it travels in a control frame.
-    pub(crate) reason: &'static str,
+    pub reason: &'static str,
 }
 
 impl Close {
-    pub(crate) const ALL: [Close; 13] = [
+    /// Every row's reason, in the order of the codes.
+    pub const ALL: [Close; 13] = [
         Close::Normal,
         Close::Protocol,
         Close::BinaryFrame,
@@ -62,7 +63,9 @@ impl Close {
         Close::Displaced,
     ];
 
-    pub(crate) const fn row(self) -> Row {
+    /// The table.
+    #[must_use]
+    pub const fn row(self) -> CloseRow {
         let (code, name, reconnect, reason) = match self {
             Self::Normal => (1000, "normal", Reconnect::No, "goodbye"),
             Self::Protocol => (1002, "protocol_error", Reconnect::No, "not a valid frame"),
@@ -113,7 +116,7 @@ impl Close {
                 "another connection of this user took its place",
             ),
         };
-        Row {
+        CloseRow {
             code,
             name,
             reconnect,

@@ -7,9 +7,9 @@ mod reader;
 mod session;
 mod websocket;
 
-pub(crate) use close::Close;
-pub(crate) use mailbox::{Mailbox, MailboxLimits, Offered};
+pub use close::{Close, CloseRow, Reconnect};
 #[cfg(test)]
 pub(crate) use mailbox::Outgoing;
+pub(crate) use mailbox::{Mailbox, MailboxLimits, Offered};
 pub(crate) use session::Session;
-pub(crate) use websocket::{Connection, open};
+pub(crate) use websocket::open;

@@ -91,12 +91,21 @@ fn what_is_not_a_frame_is_an_error() {
 fn ten_frames_a_second_are_taken() {
     let mut client = Client::new();
     for _ in 0..10 {
-        assert_ne!(client.says(r#"{"type":"ping"}"#), error(ErrorCode::RateLimited));
+        assert_ne!(
+            client.says(r#"{"type":"ping"}"#),
+            error(ErrorCode::RateLimited)
+        );
     }
-    assert_eq!(client.says(r#"{"type":"ping"}"#), error(ErrorCode::RateLimited));
+    assert_eq!(
+        client.says(r#"{"type":"ping"}"#),
+        error(ErrorCode::RateLimited)
+    );
     for _ in 0..30 {
         client.wait(100);
-        assert_ne!(client.says(r#"{"type":"ping"}"#), error(ErrorCode::RateLimited));
+        assert_ne!(
+            client.says(r#"{"type":"ping"}"#),
+            error(ErrorCode::RateLimited)
+        );
     }
     assert_eq!(
         client.session.pinged(Bytes::new(), client.now),
@@ -127,7 +136,10 @@ fn a_connection_ends_with_its_token() {
         client.session.heard(client.now);
         assert!(!client.tick().contains(&Action::Close(Close::TokenExpired)));
     }
-    assert_eq!(client.session.next_tick(client.now), Duration::from_millis(36));
+    assert_eq!(
+        client.session.next_tick(client.now),
+        Duration::from_millis(36)
+    );
     client.wait(36);
     assert_eq!(client.tick(), [Action::Close(Close::TokenExpired)]);
 }
@@ -199,7 +211,10 @@ fn a_client_not_heard_for_two_heartbeats_is_given_up() {
     assert_eq!(client.tick(), [Action::Ping]);
     client.wait(24_999);
     assert_eq!(client.tick(), []);
-    assert_eq!(client.session.next_tick(client.now), Duration::from_millis(1));
+    assert_eq!(
+        client.session.next_tick(client.now),
+        Duration::from_millis(1)
+    );
     client.wait(1);
     assert_eq!(client.tick(), [Action::Abandon]);
     assert_eq!(client.tick(), []);

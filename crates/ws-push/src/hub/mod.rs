@@ -1,10 +1,6 @@
 //! Who is connected here, and what reaches them. Synchronous: no await, no I/O; nothing here
 //! waits for a client.
 
-mod partitions;
-
-pub(crate) use partitions::Partitions;
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +9,7 @@ use tidings_common::bus::{Envelope, Recipients};
 use tidings_common::domain::{ConnectionId, SessionId, UserId};
 use tidings_common::wire::ResumeReason;
 
+use crate::binder::Partitions;
 use crate::connection::{Close, Mailbox, Offered};
 use crate::metrics::{PushMetrics, ResumeLabel};
 
@@ -78,7 +75,9 @@ impl Hub {
             limits,
             metrics,
             partitions,
-            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+            shards: std::iter::repeat_with(Mutex::default)
+                .take(SHARDS)
+                .collect(),
             connections: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         })
@@ -142,9 +141,7 @@ impl Hub {
         for user in users {
             if let Some(clients) = self.shard(*user).get(user) {
                 for client in clients {
-                    let offered = client
-                        .mailbox
-                        .offer(&envelope.body, ephemeral, envelope.at);
+                    let offered = client.mailbox.offer(&envelope.body, ephemeral, envelope.at);
                     self.count(offered);
                 }
             }
@@ -204,7 +201,7 @@ impl Hub {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Everyone here now, oldest users' connections first or not: in no order.
+    /// Everyone here now, in no order.
     fn clients(&self) -> Vec<Arc<Client>> {
         let mut all = Vec::new();
         for shard in &self.shards {
