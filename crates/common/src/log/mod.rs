@@ -1,169 +1,204 @@
 //! The log in use: appending with validation at a known head, group commit, projections,
 //! derived entries and announcements. Used by api (mutations) and worker (relay).
+//!
+//! Everything a mutation does after its request was parsed happens here or in the
+//! [`Proposal`] that the request brought, in a task that outlives the request.
+
+mod announcer;
+mod append;
+mod appender;
+mod completion;
+mod groups;
+mod revocations;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::bus::{Announcement, Bus};
 use crate::clock::Clock;
-use crate::domain::{
-    Change, ChannelId, Entry, Group, GroupId, Head, Key, Refusal, RequestHash, Seq, SessionId,
-    StreamId, UserId,
-};
+use crate::domain::{Entry, Seq, StreamId};
 use crate::store::{Store, StoreError};
+
+pub use append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
+pub use groups::Groups;
+pub use revocations::Revocations;
+
+use announcer::Announcer;
+use appender::Appenders;
+use completion::Completion;
+
+/// How long a caller waits for its append, and longest time that an append is tried.
+pub(crate) const APPEND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest time that [`Log::stop`] waits for work under way.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Appends to streams. Cheap to clone; all clones share one set of appenders.
 #[derive(Clone)]
-pub struct Log {}
+pub struct Log {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    groups: Arc<Groups>,
+    appenders: Arc<Appenders>,
+    completion: Arc<Completion>,
+    announcer: Announcer,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
 
 impl Log {
     /// Starts the announcer on `runtime`, on which appends run as well, so that they outlive
     /// the requests that asked for them.
     #[must_use]
     pub fn start(
-        _store: Arc<dyn Store>,
-        _bus: Arc<dyn Bus>,
-        _clock: Arc<dyn Clock>,
-        _runtime: Handle,
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
     ) -> Self {
-        Self {}
+        let tasks = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        let groups = Arc::new(Groups::new(store.clone()));
+        tasks.spawn_on(
+            groups::follow_hints(groups.clone(), bus.clone(), stopping.clone()),
+            &runtime,
+        );
+        let announcer = Announcer::start(
+            store.clone(),
+            bus.clone(),
+            groups.clone(),
+            &tasks,
+            &runtime,
+            stopping.clone(),
+        );
+        let appenders = Appenders::new(store.clone(), clock, tasks.clone(), runtime.clone());
+        let completion = Arc::new(Completion::new(
+            store.clone(),
+            groups.clone(),
+            Arc::downgrade(&appenders),
+        ));
+        appenders.connect(completion.clone(), announcer.clone());
+        tasks.spawn_on(
+            appender::sweep(appenders.clone(), stopping.clone()),
+            &runtime,
+        );
+        let parts = Parts {
+            store,
+            bus,
+            groups,
+            appenders,
+            completion,
+            announcer,
+            tasks,
+            stopping,
+        };
+        Self {
+            parts: Arc::new(parts),
+        }
     }
 
     /// Validates, commits, applies: when this returns `Ok`, the change is durable and the next
     /// read on any server sees it. A repetition of a key answers the first entry.
     ///
+    /// Dropping the future does not stop the append.
+    ///
     /// # Errors
     ///
     /// See [`AppendError`].
-    pub async fn append(&self, _request: Append) -> Result<Committed, AppendError> {
-        Err(AppendError::Unavailable)
+    pub async fn append(&self, request: Append) -> Result<Committed, AppendError> {
+        self.parts.appenders.append(request).await
     }
 
     /// Groups, through a cache.
     #[must_use]
     pub fn groups(&self) -> &Groups {
-        unimplemented!("being written")
+        &self.parts.groups
     }
 
     /// Publishes something that is not stored. Best effort.
-    pub async fn announce_ephemeral(&self, _announcement: Announcement) {}
+    pub async fn announce_ephemeral(&self, announcement: Announcement) {
+        for outcome in self.parts.bus.publish(&[announcement]).await {
+            if let Err(error) = outcome {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "an ephemeral delta was not published"
+                );
+            }
+        }
+    }
 
-    /// Finishes appends and announcements under way, for at most 10 s.
-    pub async fn stop(&self) {}
-}
-
-/// A mutation to be committed.
-pub struct Append {
-    pub stream: StreamId,
-    /// None: the system.
-    pub actor: Option<UserId>,
-    pub key: Key,
-    /// By which "the same key with another body" is noticed; None where bodies hold secrets.
-    pub request: Option<RequestHash>,
-    pub proposal: Arc<dyn Proposal>,
-}
-
-/// A mutation's rules.
-#[async_trait]
-pub trait Proposal: Send + Sync {
-    /// Whether [`Proposal::validate`] reads state that its own stream's entries change. Then
-    /// all entries up to the head it is given are applied before it is called, and nothing
-    /// else is validated between it and them.
-    fn reads_state(&self) -> bool;
-
-    /// What to append after `head`. May be called several times, at different heads; must not
-    /// change anything.
+    /// For the relay: does what remains to be done for a committed entry, whoever committed
+    /// it: applies it (after those before it), appends what derives from it and, if `announce`,
+    /// publishes it and waits for the broker. Doing so twice does no harm. The caller settles.
     ///
     /// # Errors
     ///
-    /// The rules' refusal, or the store's failure.
-    async fn validate(&self, head: Head) -> Result<Draft, NotValid>;
+    /// Something of it remains to be done.
+    pub async fn finish(&self, entry: &Entry, announce: bool) -> Result<(), FinishError> {
+        self.parts
+            .completion
+            .complete(entry, 0)
+            .await
+            .map_err(|error| match error {
+                completion::Incomplete::Store(error) => FinishError::Store(error),
+                completion::Incomplete::Derived(error) => FinishError::Derived(error),
+            })?;
+        if announce {
+            let entry = entry.clone();
+            if !self.parts.announcer.publish(vec![entry]).await.is_empty() {
+                return Ok(());
+            }
+            return Err(FinishError::NotAnnounced);
+        }
+        Ok(())
+    }
+
+    /// Marks entries as applied and announced.
+    ///
+    /// # Errors
+    ///
+    /// They are still pending, or may be.
+    pub async fn settle(&self, entries: &[(StreamId, Seq)]) -> Result<(), StoreError> {
+        self.parts.store.settle(entries).await
+    }
+
+    /// Finishes appends and announcements under way, for at most 10 s. What is not finished
+    /// then stays pending, for the relay.
+    pub async fn stop(&self) {
+        self.parts.appenders.close();
+        self.parts.tasks.close();
+        self.parts.stopping.cancel();
+        if tokio::time::timeout(STOP_DEADLINE, self.parts.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("stopped with appends or announcements under way");
+        }
+    }
 }
 
-/// A validated change.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
-    pub change: Change,
-    /// In `c:` streams, the `g:` position at which the actor's rights were checked; must not
-    /// be below the head's. 0 elsewhere.
-    pub gv: Seq,
-}
-
-/// Why there is no draft.
+/// What the relay could not do for an entry.
 #[derive(Debug, thiserror::Error)]
-pub enum NotValid {
-    #[error("refused by a rule")]
-    Refused(#[from] Refusal),
-    #[error("the state could not be read")]
-    Store(#[from] StoreError),
-}
-
-/// The outcome of an append.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Committed {
-    /// As it was committed; of a replay, as it is now.
-    pub entry: Entry,
-    /// The key was there already; this is its first result.
-    pub replayed: bool,
-}
-
-/// Why nothing (or nothing known) was appended.
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    /// A rule said no, and the key has no earlier result.
-    #[error("refused by a rule")]
-    Refused(#[source] Refusal),
-    /// The key was used before with another body.
-    #[error("the idempotency key was used with another body")]
-    KeyReused,
-    /// Too many appends wait for this stream, or the outcome is not known in time. Repeat with
-    /// the same key.
-    #[error("the log is unavailable")]
-    Unavailable,
-}
-
-/// Groups, cached for at most 30 s and corrected by fences and hints.
-pub struct Groups {}
-
-impl Groups {
-    /// A group as of position `at_least` of its stream or later; perhaps up to 30 s old.
-    /// None if there is none. Deleted groups are returned (their rules refuse everything).
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it had to be read and could not.
-    pub async fn get(
-        &self,
-        _group: GroupId,
-        _at_least: Seq,
-    ) -> Result<Option<Arc<Group>>, StoreError> {
-        unimplemented!("being written")
-    }
-
-    /// The group of a channel, otherwise as [`Groups::get`].
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it had to be read and could not.
-    pub async fn of_channel(
-        &self,
-        _channel: ChannelId,
-        _at_least: Seq,
-    ) -> Result<Option<Arc<Group>>, StoreError> {
-        unimplemented!("being written")
-    }
-
-    /// A group as the store has it now, all committed entries applied.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if it could not be read.
-    pub async fn fresh(&self, _group: GroupId) -> Result<Option<Arc<Group>>, StoreError> {
-        unimplemented!("being written")
-    }
+pub enum FinishError {
+    #[error("an entry could not be applied")]
+    Store(#[source] StoreError),
+    #[error("an entry's derived entries could not be appended")]
+    Derived(#[source] AppendError),
+    #[error("an entry was not announced")]
+    NotAnnounced,
 }
 
 /// Fills in what entries do not hold themselves, for readers: the current content of the
@@ -172,38 +207,6 @@ impl Groups {
 /// # Errors
 ///
 /// [`StoreError`] if they could not be read.
-pub async fn fill_in(_store: &dyn Store, _entries: &mut [Entry]) -> Result<(), StoreError> {
-    unimplemented!("being written")
-}
-
-/// Follows `x:sessions`: which sessions have ended within the life of an access token.
-pub struct Revocations {}
-
-impl Revocations {
-    /// Reads the stream to its head, then follows it: at each hint, and every 3 s.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the stream cannot be read: the process must not serve.
-    pub async fn start(
-        _store: Arc<dyn Store>,
-        _bus: Arc<dyn Bus>,
-        _clock: Arc<dyn Clock>,
-        _access_ttl: std::time::Duration,
-        _runtime: &Handle,
-    ) -> Result<Arc<Self>, StoreError> {
-        unimplemented!("being written")
-    }
-
-    /// Whether the session has ended.
-    #[must_use]
-    pub fn is_ended(&self, _session: SessionId) -> bool {
-        unimplemented!("being written")
-    }
-
-    /// Changes whenever sessions have ended.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        unimplemented!("being written")
-    }
+pub async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<(), StoreError> {
+    completion::fill_in(store, entries).await
 }

@@ -1,0 +1,231 @@
+//! From complete to announced: resolves who is to hear of an entry, publishes it, and clears
+//! its pending mark once the broker has confirmed it.
+//!
+//! Best effort throughout: whatever is skipped here stays pending, and the relay repeats it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::completion::fill_in;
+use super::groups::Groups;
+use crate::bus::{Announcement, Audience, Bus, Control, Payload};
+use crate::domain::{Change, Entry, Seq, StreamId, UserId};
+use crate::store::{Store, StoreError};
+
+/// Entries that may wait to be announced. When it is full, the appender waits.
+const QUEUE: usize = 4096;
+/// How long an appender waits for room, so that overload shows at the entrance; then the
+/// entry is left to the relay.
+const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+/// Entries published together.
+const BATCH: usize = 256;
+/// Announced entries that may wait for their marks to be cleared; more are left to the relay.
+const SETTLE_QUEUE: usize = 8192;
+/// Marks are cleared when so many have gathered, or so much time has passed.
+const SETTLE_BATCH: usize = 500;
+const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
+pub(super) struct Announcer {
+    queue: mpsc::Sender<Entry>,
+    publisher: Arc<Publisher>,
+}
+
+struct Publisher {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    groups: Arc<Groups>,
+}
+
+impl Announcer {
+    pub(super) fn start(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        groups: Arc<Groups>,
+        tasks: &TaskTracker,
+        runtime: &Handle,
+        stopping: CancellationToken,
+    ) -> Self {
+        let (queue, entries) = mpsc::channel(QUEUE);
+        let (announced, to_settle) = mpsc::channel(SETTLE_QUEUE);
+        let publisher = Arc::new(Publisher {
+            store: store.clone(),
+            bus,
+            groups,
+        });
+        tasks.spawn_on(
+            announce(publisher.clone(), entries, announced, stopping),
+            runtime,
+        );
+        tasks.spawn_on(settle(store, to_settle), runtime);
+        Self { queue, publisher }
+    }
+
+    /// Queues a complete entry. Entries of one stream must come in order.
+    pub(super) async fn enqueue(&self, entry: Entry) {
+        let (stream, seq) = (entry.stream, entry.seq);
+        if self.queue.send_timeout(entry, ROOM_DEADLINE).await.is_err() {
+            tracing::warn!(stream = %stream, delta.seq = seq, "announcing is left to the relay");
+        }
+    }
+
+    /// Publishes now and returns which were confirmed.
+    pub(super) async fn publish(&self, entries: Vec<Entry>) -> Vec<(StreamId, Seq)> {
+        self.publisher.publish(entries).await
+    }
+}
+
+async fn announce(
+    publisher: Arc<Publisher>,
+    mut entries: mpsc::Receiver<Entry>,
+    announced: mpsc::Sender<(StreamId, Seq)>,
+    stopping: CancellationToken,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        tokio::select! {
+            // `recv_many` is cancel-safe: it takes nothing unless it returns.
+            count = entries.recv_many(&mut batch, BATCH) => {
+                if count == 0 {
+                    return;
+                }
+            }
+            // What was queued before the stop is still announced.
+            () = stopping.cancelled(), if !entries.is_closed() => {
+                entries.close();
+                continue;
+            }
+        }
+        for position in publisher.publish(std::mem::take(&mut batch)).await {
+            if announced.try_send(position).is_err() {
+                tracing::debug!("clearing a pending mark is left to the relay");
+            }
+        }
+    }
+}
+
+async fn settle(store: Arc<dyn Store>, mut announced: mpsc::Receiver<(StreamId, Seq)>) {
+    let mut batch = Vec::with_capacity(SETTLE_BATCH);
+    // Waiting first and then taking what has gathered needs no timer while nothing happens.
+    while announced.recv_many(&mut batch, SETTLE_BATCH).await > 0 {
+        let full = gather(&mut batch, &mut announced);
+        if tokio::time::timeout(SETTLE_INTERVAL, full).await.is_err() {
+            tracing::trace!(entries = batch.len(), "clearing pending marks");
+        }
+        if let Err(error) = store.settle(&batch).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "pending marks were not cleared; the relay will announce these entries again"
+            );
+        }
+        batch.clear();
+    }
+}
+
+/// Fills `batch`; returns when it is full or nothing more can come.
+async fn gather(batch: &mut Vec<(StreamId, Seq)>, from: &mut mpsc::Receiver<(StreamId, Seq)>) {
+    while batch.len() < SETTLE_BATCH {
+        let room = SETTLE_BATCH - batch.len();
+        if from.recv_many(batch, room).await == 0 {
+            return;
+        }
+    }
+}
+
+impl Publisher {
+    /// Publishes entries in order; returns those that were confirmed.
+    async fn publish(&self, mut entries: Vec<Entry>) -> Vec<(StreamId, Seq)> {
+        if let Err(error) = fill_in(self.store.as_ref(), &mut entries).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the contents of edits could not be read; announcing is left to the relay"
+            );
+            return Vec::new();
+        }
+        let mut positions = Vec::with_capacity(entries.len());
+        let mut announcements = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let position = (entry.stream, entry.seq);
+            self.hint(&entry).await;
+            match self.audience(&entry).await {
+                Ok(audience) => {
+                    positions.push(position);
+                    announcements.push(Announcement {
+                        payload: Payload::Entry(Box::new(entry)),
+                        audience,
+                    });
+                }
+                Err(error) => tracing::warn!(
+                    stream = %position.0,
+                    delta.seq = position.1,
+                    error = &error as &dyn std::error::Error,
+                    "the recipients could not be read; announcing is left to the relay"
+                ),
+            }
+        }
+        let outcomes = self.bus.publish(&announcements).await;
+        let confirmed = positions
+            .into_iter()
+            .zip(outcomes)
+            .filter_map(|(position, outcome)| {
+                if let Err(error) = outcome {
+                    tracing::debug!(
+                        stream = %position.0,
+                        delta.seq = position.1,
+                        error = &error as &dyn std::error::Error,
+                        "a delta was not confirmed; announcing is left to the relay"
+                    );
+                    return None;
+                }
+                Some(position)
+            });
+        confirmed.collect()
+    }
+
+    /// Hints may be lost: caches live 30 s and `x:sessions` is read every 3 s all the same.
+    async fn hint(&self, entry: &Entry) {
+        let hint = match entry.stream {
+            StreamId::Sessions => Control::SessionsEnded,
+            StreamId::Group(group) => Control::GroupChanged {
+                group,
+                seq: entry.seq,
+            },
+            StreamId::User(_) | StreamId::Channel(_) => return,
+        };
+        if let Err(error) = self.bus.publish_control(hint).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a hint was not published"
+            );
+        }
+    }
+
+    /// Who is to hear of an entry: members as of the position its rights were checked at who
+    /// are members still, and whom it is about.
+    async fn audience(&self, entry: &Entry) -> Result<Audience, StoreError> {
+        let (group, as_of) = match entry.stream {
+            StreamId::Sessions => return Ok(Audience::Users(Vec::new())),
+            StreamId::User(user) => return Ok(Audience::Users(vec![user])),
+            StreamId::Group(group) => (self.groups.get(group, entry.seq).await?, entry.seq),
+            StreamId::Channel(channel) => {
+                (self.groups.of_channel(channel, entry.gv).await?, entry.gv)
+            }
+        };
+        let members = group.iter().flat_map(|group| &group.members);
+        let mut users: Vec<UserId> = members
+            .filter(|(_, member)| member.joined <= as_of)
+            .map(|(user, _)| *user)
+            .collect();
+        if let Change::MemberRemoved { user } = &entry.change
+            && !users.contains(user)
+        {
+            users.push(*user);
+        }
+        Ok(Audience::Users(users))
+    }
+}

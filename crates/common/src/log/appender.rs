@@ -1,0 +1,479 @@
+//! One appender task per busy stream: optimistic insert at a remembered head, with group
+//! commit (a batch is what queued during the previous one).
+//!
+//! That streams have no holes rests on one rule: an entry is sent as `n` only when `n − 1` is
+//! known to be committed, by the acknowledgement of the batch before or by a read of the head;
+//! one batch per stream is in flight.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::APPEND_DEADLINE;
+use super::announcer::Announcer;
+use super::append::{Append, AppendError, Committed, Draft, NotValid};
+use super::completion::Completion;
+use crate::clock::Clock;
+use crate::domain::{Entry, EntryId, Head, Seq, StreamId};
+use crate::store::{Store, StoreError};
+
+/// Appends that may wait for one stream; one more is answered `Unavailable`.
+const QUEUE_LIMIT: usize = 256;
+/// Entries in one batch.
+const BATCH_LIMIT: usize = 256;
+/// A head is read again when it was last read this long ago.
+const HEAD_LIFETIME: Duration = Duration::from_secs(300);
+/// Locks over which streams are spread.
+const SHARDS: usize = 64;
+/// First pause after losing a race or an unknown outcome; doubles up to the last, with full
+/// jitter.
+const FIRST_PAUSE_MS: u64 = 4;
+const LAST_PAUSE_MS: u64 = 500;
+
+pub(super) struct Appenders {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    tasks: TaskTracker,
+    runtime: Handle,
+    shards: Vec<Mutex<Shard>>,
+    peers: OnceLock<Peers>,
+    closing: CancellationToken,
+}
+
+/// What appenders need and what in turn needs them.
+struct Peers {
+    completion: Arc<Completion>,
+    announcer: Announcer,
+}
+
+type Shard = HashMap<StreamId, Slot>;
+
+/// A stream that was lately appended to.
+#[derive(Default)]
+struct Slot {
+    queue: VecDeque<Waiting>,
+    /// A task is at work on this stream; it alone touches `memory`.
+    running: bool,
+    memory: Memory,
+}
+
+/// What this process knows of a stream.
+#[derive(Default, Clone, Copy)]
+struct Memory {
+    /// The committed head and when it was last read from the store.
+    head: Option<(Head, Instant)>,
+    /// Every pending entry up to here has been applied.
+    applied: Seq,
+    /// Races lost and unknown outcomes in a row.
+    setbacks: u32,
+}
+
+/// An append and who waits for it.
+struct Waiting {
+    append: Append,
+    /// Stays the same over all tries, by which an own entry is known from a replay's.
+    id: EntryId,
+    deadline: Instant,
+    done: oneshot::Sender<Result<Committed, AppendError>>,
+}
+
+impl Waiting {
+    fn answer(self, outcome: Result<Committed, AppendError>) {
+        // A caller that is gone does not want the answer; the entry stands all the same.
+        drop(self.done.send(outcome));
+    }
+}
+
+impl Appenders {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            clock,
+            tasks,
+            runtime,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            peers: OnceLock::new(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// Completes the circle: completing an entry may append others.
+    pub(super) fn connect(&self, completion: Arc<Completion>, announcer: Announcer) {
+        let peers = Peers {
+            completion,
+            announcer,
+        };
+        assert!(
+            self.peers.set(peers).is_ok(),
+            "connected once, at the start"
+        );
+    }
+
+    fn peers(&self) -> &Peers {
+        self.peers.get().expect("connected before the first append")
+    }
+
+    /// From now on appends are refused.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    pub(super) async fn append(self: &Arc<Self>, append: Append) -> Result<Committed, AppendError> {
+        let (done, outcome) = oneshot::channel();
+        let deadline = Instant::now() + APPEND_DEADLINE;
+        self.enqueue(Waiting {
+            append,
+            id: EntryId::generate(),
+            deadline,
+            done,
+        })?;
+        match tokio::time::timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(AppendError::Unavailable),
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, waiting: Waiting) -> Result<(), AppendError> {
+        if self.closing.is_cancelled() {
+            return Err(AppendError::Unavailable);
+        }
+        let stream = waiting.append.stream;
+        let mut shard = self.shard(stream);
+        let slot = shard.entry(stream).or_default();
+        if slot.queue.len() >= QUEUE_LIMIT {
+            return Err(AppendError::Unavailable);
+        }
+        slot.queue.push_back(waiting);
+        if !slot.running {
+            slot.running = true;
+            let memory = slot.memory;
+            drop(shard);
+            let work = Box::pin(self.clone().work(stream, memory));
+            self.tasks.spawn_on(work, &self.runtime);
+        }
+        Ok(())
+    }
+
+    fn shard(&self, stream: StreamId) -> MutexGuard<'_, Shard> {
+        let bytes = stream.to_bytes();
+        let index = usize::from(bytes[16] ^ bytes[15]) % SHARDS;
+        // A panic elsewhere leaves a map that is still a map.
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works a stream's queue off, then lies down.
+    async fn work(self: Arc<Self>, stream: StreamId, mut memory: Memory) {
+        let on_panic = ForgetStream(&self, stream);
+        let mut left_over = VecDeque::new();
+        loop {
+            let mut batch = std::mem::take(&mut left_over);
+            {
+                let mut shard = self.shard(stream);
+                let slot = shard.entry(stream).or_default();
+                let room = BATCH_LIMIT
+                    .saturating_sub(batch.len())
+                    .min(slot.queue.len());
+                batch.extend(slot.queue.drain(..room));
+                if batch.is_empty() {
+                    slot.running = false;
+                    slot.memory = memory;
+                    break;
+                }
+            }
+            left_over = self.round(stream, batch, &mut memory).await;
+            self.pause(memory.setbacks).await;
+        }
+        std::mem::forget(on_panic);
+    }
+
+    async fn pause(&self, setbacks: u32) {
+        if setbacks > 0 {
+            let most = (FIRST_PAUSE_MS << setbacks.min(10)).min(LAST_PAUSE_MS);
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=most))).await;
+        }
+    }
+
+    /// Validates and commits one batch. Returns what must be tried again, in order.
+    async fn round(
+        &self,
+        stream: StreamId,
+        mut batch: VecDeque<Waiting>,
+        memory: &mut Memory,
+    ) -> VecDeque<Waiting> {
+        // Their callers have been told that the outcome is unknown.
+        batch.retain(|waiting| waiting.deadline > Instant::now());
+        let head = match self.head(stream, memory).await {
+            Ok(head) => head,
+            Err(error) => return refuse_all(batch, stream, &error),
+        };
+        let run = self.validate(stream, head, &mut batch, memory).await;
+        if run.is_empty() {
+            return batch;
+        }
+        let entries = run.iter().map(|(_, entry)| entry.clone()).collect();
+        match self.store.append(entries).await {
+            Ok(appended) => {
+                let mut again = self.landed(stream, run, appended.landed, memory).await;
+                again.append(&mut batch);
+                again
+            }
+            Err(error @ StoreError::Uncertain(_)) => {
+                tracing::warn!(
+                    stream = %stream,
+                    error = &error as &dyn std::error::Error,
+                    "the outcome of an append is unknown; trying again with the same keys"
+                );
+                memory.head = None;
+                memory.setbacks += 1;
+                let mut again: VecDeque<_> = run.into_iter().map(|(waiting, _)| waiting).collect();
+                again.append(&mut batch);
+                again
+            }
+            Err(error) => {
+                memory.head = None;
+                refuse_all(run.into_iter().map(|(waiting, _)| waiting), stream, &error);
+                batch
+            }
+        }
+    }
+
+    async fn head(&self, stream: StreamId, memory: &mut Memory) -> Result<Head, StoreError> {
+        if let Some((head, read_at)) = memory.head
+            && read_at.elapsed() < HEAD_LIFETIME
+        {
+            return Ok(head);
+        }
+        let head = self.store.head(stream).await?;
+        memory.head = Some((head, Instant::now()));
+        Ok(head)
+    }
+
+    /// Takes from `batch` what can be committed together: each entry validated at the head it
+    /// will follow. A proposal that reads the stream's state can only be first, for the
+    /// state is that at the committed head. The refused are answered here.
+    async fn validate(
+        &self,
+        stream: StreamId,
+        head: Head,
+        batch: &mut VecDeque<Waiting>,
+        memory: &mut Memory,
+    ) -> Vec<(Waiting, Entry)> {
+        let mut run: Vec<(Waiting, Entry)> = Vec::new();
+        let mut position = head;
+        while let Some(waiting) = batch.pop_front() {
+            let validated = if waiting.append.proposal.reads_state() {
+                if !run.is_empty() {
+                    batch.push_front(waiting);
+                    break;
+                }
+                match self
+                    .peers()
+                    .completion
+                    .apply_through(stream, memory.applied, head.seq)
+                    .await
+                {
+                    Ok(()) => {
+                        memory.applied = memory.applied.max(head.seq);
+                        waiting.append.proposal.validate(position).await
+                    }
+                    Err(error) => Err(NotValid::Store(error)),
+                }
+            } else {
+                waiting.append.proposal.validate(position).await
+            };
+            match validated {
+                Ok(draft) => {
+                    let entry = self.entry(&waiting, position, draft);
+                    position = entry.head();
+                    run.push((waiting, entry));
+                }
+                Err(NotValid::Store(error)) => {
+                    refuse_all([waiting], stream, &error);
+                }
+                Err(NotValid::Refused(refusal)) => {
+                    self.answer_from_log(waiting, Err(AppendError::Refused(refusal)), memory)
+                        .await;
+                }
+            }
+        }
+        run
+    }
+
+    fn entry(&self, waiting: &Waiting, position: Head, draft: Draft) -> Entry {
+        debug_assert!(
+            draft.gv >= position.gv || !matches!(waiting.append.stream, StreamId::Channel(_)),
+            "rights were checked at {} but the head is at {}",
+            draft.gv,
+            position.gv
+        );
+        let head = position.after(&draft.change, draft.gv);
+        Entry {
+            id: waiting.id,
+            stream: waiting.append.stream,
+            seq: head.seq,
+            at: self.clock.now(),
+            actor: waiting.append.actor,
+            key: waiting.append.key,
+            request: waiting.append.request,
+            gv: head.gv,
+            ord: head.ord,
+            change: draft.change,
+        }
+    }
+
+    /// The first `landed` of `run` are committed: completes, answers and announces them.
+    /// Finds out about the one that was refused; returns it (unless it is answered) and those
+    /// behind it.
+    async fn landed(
+        &self,
+        stream: StreamId,
+        run: Vec<(Waiting, Entry)>,
+        landed: usize,
+        memory: &mut Memory,
+    ) -> VecDeque<Waiting> {
+        let mut again = VecDeque::new();
+        let complete = landed == run.len();
+        for (index, (waiting, entry)) in run.into_iter().enumerate() {
+            if index < landed {
+                if let Some((head, _)) = &mut memory.head {
+                    *head = entry.head();
+                }
+                self.complete(waiting, entry, false, memory).await;
+            } else {
+                again.push_back(waiting);
+            }
+        }
+        if complete {
+            memory.setbacks = 0;
+            return again;
+        }
+        memory.head = None;
+        let Some(refused) = again.pop_front() else {
+            return again;
+        };
+        match self.store.find(stream, refused.append.key).await {
+            Ok(Some(entry)) => self.answer_with(refused, entry, memory).await,
+            Ok(None) => {
+                // Another process was faster.
+                memory.setbacks += 1;
+                again.push_front(refused);
+            }
+            Err(error) => {
+                refuse_all([refused], stream, &error);
+            }
+        }
+        again
+    }
+
+    /// Before a mutation is refused its key is looked up: its first result is the answer.
+    async fn answer_from_log(
+        &self,
+        waiting: Waiting,
+        otherwise: Result<Committed, AppendError>,
+        memory: &mut Memory,
+    ) {
+        let stream = waiting.append.stream;
+        match self.store.find(stream, waiting.append.key).await {
+            Ok(Some(entry)) => self.answer_with(waiting, entry, memory).await,
+            Ok(None) => waiting.answer(otherwise),
+            Err(error) => {
+                refuse_all([waiting], stream, &error);
+            }
+        }
+    }
+
+    /// The key is in the log already.
+    async fn answer_with(&self, waiting: Waiting, entry: Entry, memory: &mut Memory) {
+        let hashes = (waiting.append.request, entry.request);
+        if let (Some(now), Some(then)) = hashes
+            && now != then
+        {
+            return waiting.answer(Err(AppendError::KeyReused));
+        }
+        let replayed = entry.id != waiting.id;
+        self.complete(waiting, entry, replayed, memory).await;
+    }
+
+    /// Applies a committed entry, appends what derives from it, answers, and announces it
+    /// unless somebody else has it in hand.
+    async fn complete(&self, waiting: Waiting, entry: Entry, replayed: bool, memory: &mut Memory) {
+        let peers = self.peers();
+        match peers.completion.complete(&entry, memory.applied).await {
+            Ok(applied) => memory.applied = applied,
+            Err(error) => {
+                // It is committed and pending: a repetition or the relay completes it.
+                tracing::warn!(
+                    stream = %entry.stream,
+                    delta.seq = entry.seq,
+                    error = &error as &dyn std::error::Error,
+                    "a committed entry could not be completed"
+                );
+                return waiting.answer(Err(AppendError::Unavailable));
+            }
+        }
+        waiting.answer(Ok(Committed {
+            entry: entry.clone(),
+            replayed,
+        }));
+        if !replayed {
+            peers.announcer.enqueue(entry).await;
+        }
+    }
+
+    fn sweep(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.retain(|_, slot| {
+                let fresh = |(_, read_at): (Head, Instant)| read_at.elapsed() < HEAD_LIFETIME;
+                slot.running || slot.memory.head.is_some_and(fresh)
+            });
+        }
+    }
+}
+
+/// Forgets streams that have been idle, so that memory follows the busy ones.
+pub(super) async fn sweep(appenders: Arc<Appenders>, stopping: CancellationToken) {
+    let mut interval = tokio::time::interval(HEAD_LIFETIME / 5);
+    while stopping
+        .run_until_cancelled(interval.tick())
+        .await
+        .is_some()
+    {
+        appenders.sweep();
+    }
+}
+
+/// Answers everybody that the store failed. Nothing of theirs is in.
+fn refuse_all(
+    all: impl IntoIterator<Item = Waiting>,
+    stream: StreamId,
+    error: &StoreError,
+) -> VecDeque<Waiting> {
+    tracing::warn!(stream = %stream, error = error as &dyn std::error::Error, "appends failed");
+    for waiting in all {
+        waiting.answer(Err(AppendError::Unavailable));
+    }
+    VecDeque::new()
+}
+
+/// If an appender panics, its stream starts afresh; those who wait are told "unavailable".
+struct ForgetStream<'a>(&'a Appenders, StreamId);
+
+impl Drop for ForgetStream<'_> {
+    fn drop(&mut self) {
+        self.0.shard(self.1).remove(&self.1);
+    }
+}

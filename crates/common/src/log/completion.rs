@@ -1,0 +1,242 @@
+//! From committed to complete: state applied in stream order, derived entries appended.
+//! Any process can do it for any entry, and twice does no harm.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use futures_util::future::{BoxFuture, try_join_all};
+
+use super::append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
+use super::appender::Appenders;
+use super::groups::Groups;
+use crate::domain::{
+    Change, ChannelId, Entry, GroupId, Head, Key, Seq, SessionId, StreamId, UserId,
+};
+use crate::store::{Store, StoreError, project};
+
+/// Pending entries read at once.
+const PAGE: usize = 200;
+
+pub(super) struct Completion {
+    store: Arc<dyn Store>,
+    groups: Arc<Groups>,
+    /// The appenders own this; they are gone only when nobody appends any more.
+    appenders: Weak<Appenders>,
+}
+
+/// What could not be done for a committed entry.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Incomplete {
+    #[error("an entry could not be applied")]
+    Store(#[from] StoreError),
+    #[error("an entry's derived entries could not be appended")]
+    Derived(#[from] AppendError),
+}
+
+impl Completion {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        groups: Arc<Groups>,
+        appenders: Weak<Appenders>,
+    ) -> Self {
+        Self {
+            store,
+            groups,
+            appenders,
+        }
+    }
+
+    /// Applies `entry` and all before it, and appends what derives from it. `applied` is the
+    /// position through which the caller knows the stream to be applied; returns the new one.
+    pub(super) async fn complete(&self, entry: &Entry, applied: Seq) -> Result<Seq, Incomplete> {
+        if !entry.change.changes_state() {
+            // Nothing to apply. Entries before it may still have something.
+            return Ok(if applied + 1 == entry.seq {
+                entry.seq
+            } else {
+                applied
+            });
+        }
+        if applied < entry.seq {
+            self.apply_through(entry.stream, applied, entry.seq).await?;
+        }
+        if let StreamId::Group(group) = entry.stream {
+            self.groups.forget_before(group, entry.seq);
+        }
+        self.derive(entry).await?;
+        Ok(applied.max(entry.seq))
+    }
+
+    /// Applies the stream's pending entries with `after < seq ≤ through`, in order, whoever
+    /// committed them. Entries that are pending no more have been applied by somebody.
+    pub(super) async fn apply_through(
+        &self,
+        stream: StreamId,
+        after: Seq,
+        through: Seq,
+    ) -> Result<(), StoreError> {
+        apply_pending(self.store.as_ref(), stream, after, through).await
+    }
+
+    async fn derive(&self, entry: &Entry) -> Result<(), AppendError> {
+        match (entry.stream, &entry.change) {
+            (StreamId::User(user), Change::SessionRevoked { session }) => {
+                let ended = SessionEnded {
+                    session: *session,
+                    user,
+                };
+                self.append_derived(entry, StreamId::Sessions, Arc::new(ended))
+                    .await?;
+            }
+            (StreamId::Group(group), change) if change.needs_fence() => {
+                self.fence(entry, group).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Puts a fence into every channel of the group: entries behind it were checked at the
+    /// change or later.
+    async fn fence(&self, entry: &Entry, group: GroupId) -> Result<(), AppendError> {
+        let state = self.store.group(group).await.map_err(|error| {
+            tracing::warn!(group.id = %group, error = &error as &dyn std::error::Error, "the channels to fence could not be read");
+            AppendError::Unavailable
+        })?;
+        let mut channels: Vec<ChannelId> = state
+            .iter()
+            .flat_map(|state| state.channels.keys().copied())
+            .collect();
+        if let Change::ChannelDeleted { channel } = &entry.change {
+            channels.push(*channel);
+        }
+        let fences = channels.into_iter().map(|channel| {
+            let fence = Arc::new(Fence { gv: entry.seq });
+            self.append_derived(entry, StreamId::Channel(channel), fence)
+        });
+        try_join_all(fences).await.map(|_| ())
+    }
+
+    /// Boxed, because appending completes entries and completing them appends.
+    fn append_derived<'a>(
+        &'a self,
+        deciding: &Entry,
+        stream: StreamId,
+        proposal: Arc<dyn Proposal>,
+    ) -> BoxFuture<'a, Result<Committed, AppendError>> {
+        let append = Append {
+            stream,
+            actor: deciding.actor,
+            key: Key::of_entry(deciding.id),
+            request: None,
+            proposal,
+        };
+        Box::pin(async move {
+            let appenders = self.appenders.upgrade().ok_or(AppendError::Unavailable)?;
+            appenders.append(append).await
+        })
+    }
+}
+
+/// See [`Completion::apply_through`].
+pub(super) async fn apply_pending(
+    store: &dyn Store,
+    stream: StreamId,
+    mut after: Seq,
+    through: Seq,
+) -> Result<(), StoreError> {
+    while after < through {
+        let pending = store.pending_in(stream, after, PAGE).await?;
+        let last_page = pending.len() < PAGE;
+        for entry in pending {
+            if entry.seq > through {
+                return Ok(());
+            }
+            after = entry.seq;
+            let changes = project(&entry);
+            if !changes.is_empty() {
+                store.apply(stream, entry.seq, changes).await?;
+            }
+        }
+        if last_page {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// See [`super::fill_in`].
+pub(super) async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<(), StoreError> {
+    let mut wanted: BTreeMap<ChannelId, Vec<Seq>> = BTreeMap::new();
+    for entry in entries.iter() {
+        if let (StreamId::Channel(channel), Change::MessageEdited { message, .. }) =
+            (entry.stream, &entry.change)
+        {
+            wanted.entry(channel).or_default().push(*message);
+        }
+    }
+    let mut contents = BTreeMap::new();
+    for (channel, mut seqs) in wanted {
+        seqs.sort_unstable();
+        seqs.dedup();
+        for message in store.messages_at(channel, &seqs).await? {
+            let content = (!message.state.deleted).then_some(message.state.content);
+            contents.insert((channel, message.seq), content);
+        }
+    }
+    for entry in entries {
+        if let (
+            StreamId::Channel(channel),
+            Change::MessageEdited {
+                message, content, ..
+            },
+        ) = (entry.stream, &mut entry.change)
+        {
+            *content = contents.get(&(channel, *message)).cloned().flatten();
+        }
+    }
+    Ok(())
+}
+
+/// Says in a channel that the group has changed who may do what.
+struct Fence {
+    gv: Seq,
+}
+
+#[async_trait]
+impl Proposal for Fence {
+    fn reads_state(&self) -> bool {
+        false
+    }
+
+    async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
+        Ok(Draft {
+            change: Change::MembersChanged { gv: self.gv },
+            gv: self.gv.max(head.gv),
+        })
+    }
+}
+
+/// Tells every process that a session has ended.
+struct SessionEnded {
+    session: SessionId,
+    user: UserId,
+}
+
+#[async_trait]
+impl Proposal for SessionEnded {
+    fn reads_state(&self) -> bool {
+        false
+    }
+
+    async fn validate(&self, _head: Head) -> Result<Draft, NotValid> {
+        Ok(Draft {
+            change: Change::SessionEnded {
+                session: self.session,
+                user: self.user,
+            },
+            gv: 0,
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! Groups as this process last read them. Corrected by fences (a caller asks for a position),
+//! by hints, and by age.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::completion::apply_pending;
+use crate::bus::{Bus, Control, Delivery};
+use crate::domain::{ChannelId, Group, GroupId, Seq, StreamId};
+use crate::store::{Store, StoreError};
+
+/// Longest time for which a group is used without being read again.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// Members and channels in all cached groups together (some 64 MiB); beyond it the cache
+/// starts afresh.
+const WEIGHT_LIMIT: usize = 1_000_000;
+/// Pause before following hints again after the bus failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Groups, cached for at most 30 s and corrected by fences and hints.
+pub struct Groups {
+    store: Arc<dyn Store>,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    groups: HashMap<GroupId, (Arc<Group>, Instant)>,
+    /// A channel never moves to another group.
+    of_channel: HashMap<ChannelId, GroupId>,
+    weight: usize,
+}
+
+impl Groups {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// A group as of position `at_least` of its stream or later; perhaps up to 30 s old.
+    /// None if there is none. Deleted groups are returned (their rules refuse everything).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it had to be read and could not.
+    pub async fn get(
+        &self,
+        group: GroupId,
+        at_least: Seq,
+    ) -> Result<Option<Arc<Group>>, StoreError> {
+        if let Some((cached, read_at)) = self.cache().groups.get(&group)
+            && cached.applied >= at_least
+            && read_at.elapsed() < LIFETIME
+        {
+            return Ok(Some(cached.clone()));
+        }
+        self.fresh(group).await
+    }
+
+    /// The group of a channel, otherwise as [`Groups::get`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it had to be read and could not.
+    pub async fn of_channel(
+        &self,
+        channel: ChannelId,
+        at_least: Seq,
+    ) -> Result<Option<Arc<Group>>, StoreError> {
+        let known = self.cache().of_channel.get(&channel).copied();
+        let group = match known {
+            Some(group) => group,
+            None => match self.store.group_of(channel).await? {
+                Some(group) => group,
+                None => return Ok(None),
+            },
+        };
+        self.get(group, at_least).await
+    }
+
+    /// A group as the store has it now, all committed entries applied.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it could not be read.
+    pub async fn fresh(&self, group: GroupId) -> Result<Option<Arc<Group>>, StoreError> {
+        let mut state = self.store.group(group).await?;
+        let stream = StreamId::Group(group);
+        let applied = state.as_ref().map_or(0, |state| state.applied);
+        if !self.store.pending_in(stream, applied, 1).await?.is_empty() {
+            apply_pending(self.store.as_ref(), stream, applied, Seq::MAX).await?;
+            state = self.store.group(group).await?;
+        }
+        let state = state.map(Arc::new);
+        if let Some(state) = &state {
+            self.cache().insert(state.clone());
+        }
+        Ok(state)
+    }
+
+    /// The group has reached position `seq`.
+    pub(super) fn forget_before(&self, group: GroupId, seq: Seq) {
+        let mut cache = self.cache();
+        let stale = |(cached, _): &(Arc<Group>, Instant)| cached.applied < seq;
+        if cache.groups.get(&group).is_some_and(stale) {
+            cache.remove(group);
+        }
+    }
+
+    fn forget_all(&self) {
+        *self.cache() = Cache::default();
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // Every change of the cache is complete before anything can panic.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cache {
+    fn insert(&mut self, group: Arc<Group>) {
+        // A slower reader may come with an older state.
+        if let Some((cached, _)) = self.groups.get(&group.id)
+            && cached.applied > group.applied
+        {
+            return;
+        }
+        self.remove(group.id);
+        if self.weight + weight(&group) > WEIGHT_LIMIT {
+            *self = Self::default();
+        }
+        self.weight += weight(&group);
+        for channel in group.channels.keys() {
+            self.of_channel.insert(*channel, group.id);
+        }
+        self.groups.insert(group.id, (group, Instant::now()));
+    }
+
+    fn remove(&mut self, group: GroupId) {
+        if let Some((group, _)) = self.groups.remove(&group) {
+            self.weight -= weight(&group);
+            for channel in group.channels.keys() {
+                self.of_channel.remove(channel);
+            }
+        }
+    }
+}
+
+fn weight(group: &Group) -> usize {
+    1 + group.members.len() + group.channels.len()
+}
+
+/// Follows the bus's hints for as long as the process runs.
+pub(super) async fn follow_hints(
+    groups: Arc<Groups>,
+    bus: Arc<dyn Bus>,
+    stopping: CancellationToken,
+) {
+    let follow = async {
+        loop {
+            match bus.control().await {
+                Ok(mut hints) => loop {
+                    match hints.next().await {
+                        Delivery::Control(Control::GroupChanged { group, seq }) => {
+                            groups.forget_before(group, seq);
+                        }
+                        Delivery::Control(Control::SessionsEnded) | Delivery::Delta(_) => {}
+                        Delivery::Missed => groups.forget_all(),
+                        Delivery::Closed => break,
+                    }
+                },
+                Err(error) => tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "hints cannot be followed; trying again"
+                ),
+            }
+            groups.forget_all();
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    stopping.run_until_cancelled(follow).await;
+}
