@@ -2,9 +2,13 @@
 //! recipients' connections. Delivery is at least once and may lose: whoever may have missed
 //! something is told so ([`Delivery::Missed`]), and the log has it.
 
+#[cfg(test)]
+mod contract;
 mod envelope;
+mod memory;
 
 pub use envelope::{Announcement, Audience, Control, Envelope, Payload, Recipients};
+pub use memory::{MemoryBus, QueueLimits};
 
 use std::error::Error;
 use std::sync::Arc;

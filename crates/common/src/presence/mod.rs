@@ -1,6 +1,12 @@
 //! What is known of people and their connections beyond the log: here, tickets that were used
 //! and positions that devices have acknowledged. All of it may be lost without losing data.
 
+#[cfg(test)]
+mod contract;
+mod memory;
+
+pub use memory::MemoryPresence;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -26,7 +32,8 @@ pub trait Tickets: Send + Sync {
 #[async_trait]
 pub trait Acks: Send + Sync {
     /// Raises the session's acknowledged positions; lower ones change nothing. Kept for at
-    /// least a day after the last call for the session.
+    /// least a day after the last call for the session. The streams per session are limited
+    /// (at least 4,000): their names come from clients. Further ones are passed over.
     ///
     /// # Errors
     ///

@@ -1,0 +1,214 @@
+//! Presence inside one process. It forgets everything at its end, as it may.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{Acks, PresenceError, Tickets};
+use crate::clock::Clock;
+use crate::domain::{Cursor, SessionId, Timestamp};
+
+/// Used tickets remembered at once. Beyond, [`Tickets::redeem`] does not know.
+const MAX_TICKETS: usize = 1_000_000;
+/// Sessions whose positions are remembered at once. Beyond, new ones are not recorded.
+const MAX_SESSIONS: usize = 1_000_000;
+/// Streams remembered per session: names come from clients. Beyond, new ones are passed over.
+const MAX_STREAMS: usize = 4_096;
+/// How long positions are kept after the last call for the session.
+const ACKS_KEPT: Duration = Duration::from_secs(25 * 3600);
+/// Expired entries stay for at most this much longer.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Presence for a single process. Time is that of the clock by which tickets themselves
+/// expire, so a clock that is set does not open a window for a second use.
+#[derive(Debug)]
+pub struct MemoryPresence {
+    clock: Arc<dyn Clock>,
+    tickets: Mutex<Expiring<Uuid, ()>>,
+    acks: Mutex<Expiring<SessionId, Cursor>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it remembers as much as it may")]
+struct Full;
+
+impl MemoryPresence {
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            tickets: Mutex::new(Expiring::with_limit(MAX_TICKETS)),
+            acks: Mutex::new(Expiring::with_limit(MAX_SESSIONS)),
+        }
+    }
+}
+
+#[async_trait]
+impl Tickets for MemoryPresence {
+    async fn redeem(&self, ticket: Uuid, lifetime: Duration) -> Result<bool, PresenceError> {
+        let now = self.clock.now();
+        let mut tickets = lock(&self.tickets);
+        if tickets.get(&ticket, now).is_some() {
+            return Ok(false);
+        }
+        tickets.insert(ticket, (), now, lifetime)?;
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Acks for MemoryPresence {
+    async fn record(&self, session: SessionId, cursor: &Cursor) -> Result<(), PresenceError> {
+        let now = self.clock.now();
+        let mut acks = lock(&self.acks);
+        let mut known = acks.remove(&session, now).unwrap_or_default();
+        for (stream, seq) in cursor {
+            if let Some(position) = known.get_mut(stream) {
+                *position = (*position).max(*seq);
+            } else if known.len() < MAX_STREAMS {
+                known.insert(*stream, *seq);
+            }
+        }
+        acks.insert(session, known, now, ACKS_KEPT)
+    }
+
+    async fn acknowledged(&self, session: SessionId) -> Result<Cursor, PresenceError> {
+        let now = self.clock.now();
+        Ok(lock(&self.acks)
+            .get(&session, now)
+            .cloned()
+            .unwrap_or_default())
+    }
+}
+
+/// A map whose entries go some time after they were put in.
+#[derive(Debug)]
+struct Expiring<K, V> {
+    entries: HashMap<K, (V, Timestamp)>,
+    limit: usize,
+    next_sweep: Timestamp,
+}
+
+impl<K: Eq + std::hash::Hash, V> Expiring<K, V> {
+    fn with_limit(limit: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            limit,
+            next_sweep: Timestamp::default(),
+        }
+    }
+
+    fn get(&self, key: &K, now: Timestamp) -> Option<&V> {
+        let (value, expires_at) = self.entries.get(key)?;
+        (now < *expires_at).then_some(value)
+    }
+
+    fn remove(&mut self, key: &K, now: Timestamp) -> Option<V> {
+        let (value, expires_at) = self.entries.remove(key)?;
+        (now < expires_at).then_some(value)
+    }
+
+    fn insert(
+        &mut self,
+        key: K,
+        value: V,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<(), PresenceError> {
+        // A sweep costs one pass and comes at a fixed pace, so it is cheap per entry; one
+        // forced by the limit as well, because what comes next is a refusal.
+        if now >= self.next_sweep || self.entries.len() >= self.limit {
+            self.entries.retain(|_, (_, expires_at)| now < *expires_at);
+            self.next_sweep = now.plus_millis(millis(SWEEP_EVERY));
+        }
+        if self.entries.len() >= self.limit && !self.entries.contains_key(&key) {
+            return Err(PresenceError(Box::new(Full)));
+        }
+        let expires_at = now.plus_millis(millis(lifetime));
+        self.entries.insert(key, (value, expires_at));
+        Ok(())
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Presence;
+    use super::super::contract::presence_contract;
+    use super::*;
+    use crate::clock::{ManualClock, SystemClock};
+    use crate::domain::{StreamId, UserId};
+
+    async fn fresh_presence() -> Arc<dyn Presence> {
+        Arc::new(MemoryPresence::new(Arc::new(SystemClock)))
+    }
+
+    presence_contract!(fresh_presence);
+
+    fn at_a_known_time() -> (Arc<ManualClock>, MemoryPresence) {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+        (clock.clone(), MemoryPresence::new(clock))
+    }
+
+    #[tokio::test]
+    async fn used_tickets_are_forgotten_after_their_lifetime() {
+        let (clock, presence) = at_a_known_time();
+        let lifetime = Duration::from_secs(30);
+        for _ in 0..100 {
+            assert!(presence.redeem(Uuid::now_v7(), lifetime).await.unwrap());
+        }
+        let used = Uuid::now_v7();
+        assert!(presence.redeem(used, lifetime).await.unwrap());
+        clock.advance(29_999);
+        assert!(!presence.redeem(used, lifetime).await.unwrap());
+        clock.advance(1);
+        assert!(presence.redeem(used, lifetime).await.unwrap());
+        assert_eq!(lock(&presence.tickets).entries.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn positions_are_kept_for_a_day_after_the_last_call() {
+        let (clock, presence) = at_a_known_time();
+        let session = SessionId::generate();
+        let stream = StreamId::User(UserId::generate());
+        let day = 24 * 3600 * 1000;
+        presence
+            .record(session, &Cursor::from([(stream, 4)]))
+            .await
+            .unwrap();
+        clock.advance(day);
+        presence.record(session, &Cursor::new()).await.unwrap();
+        clock.advance(day);
+        assert_eq!(
+            presence.acknowledged(session).await.unwrap(),
+            Cursor::from([(stream, 4)])
+        );
+        clock.advance(day);
+        presence
+            .record(SessionId::generate(), &Cursor::new())
+            .await
+            .unwrap();
+        assert_eq!(lock(&presence.acks).entries.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_session_cannot_make_it_remember_any_number_of_streams() {
+        let (_, presence) = at_a_known_time();
+        let session = SessionId::generate();
+        let streams = std::iter::repeat_with(|| (StreamId::User(UserId::generate()), 1));
+        let many: Cursor = streams.take(MAX_STREAMS + 10).collect();
+        presence.record(session, &many).await.unwrap();
+        let kept = presence.acknowledged(session).await.unwrap();
+        assert_eq!(kept.len(), MAX_STREAMS);
+    }
+}
