@@ -1,1 +1,5 @@
-//! tidings-worker
+//! Work that no request waits for: the relay.
+
+mod relay;
+
+pub use relay::Relay;

@@ -34,7 +34,7 @@ pub use revocations::Revocations;
 
 use announcer::Announcer;
 use appender::Appenders;
-use completion::Completion;
+use completion::{Completion, Incomplete};
 
 /// How long a caller waits for its append, and longest time that an append is tried.
 pub(crate) const APPEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -55,8 +55,17 @@ struct Parts {
     appenders: Arc<Appenders>,
     completion: Arc<Completion>,
     announcer: Announcer,
-    tasks: TaskTracker,
+    /// Appenders at work; they end by themselves.
+    appending: TaskTracker,
+    /// What runs until told to stop.
+    background: TaskTracker,
     stopping: CancellationToken,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
 }
 
 impl Log {
@@ -69,10 +78,11 @@ impl Log {
         clock: Arc<dyn Clock>,
         runtime: Handle,
     ) -> Self {
-        let tasks = TaskTracker::new();
+        let appending = TaskTracker::new();
+        let background = TaskTracker::new();
         let stopping = CancellationToken::new();
         let groups = Arc::new(Groups::new(store.clone()));
-        tasks.spawn_on(
+        background.spawn_on(
             groups::follow_hints(groups.clone(), bus.clone(), stopping.clone()),
             &runtime,
         );
@@ -80,18 +90,18 @@ impl Log {
             store.clone(),
             bus.clone(),
             groups.clone(),
-            &tasks,
+            &background,
             &runtime,
             stopping.clone(),
         );
-        let appenders = Appenders::new(store.clone(), clock, tasks.clone(), runtime.clone());
+        let appenders = Appenders::new(store.clone(), clock, appending.clone(), runtime.clone());
         let completion = Arc::new(Completion::new(
             store.clone(),
             groups.clone(),
             Arc::downgrade(&appenders),
         ));
         appenders.connect(completion.clone(), announcer.clone());
-        tasks.spawn_on(
+        background.spawn_on(
             appender::sweep(appenders.clone(), stopping.clone()),
             &runtime,
         );
@@ -102,7 +112,8 @@ impl Log {
             appenders,
             completion,
             announcer,
-            tasks,
+            appending,
+            background,
             stopping,
         };
         Self {
@@ -148,20 +159,16 @@ impl Log {
     ///
     /// Something of it remains to be done.
     pub async fn finish(&self, entry: &Entry, announce: bool) -> Result<(), FinishError> {
-        self.parts
-            .completion
-            .complete(entry, 0)
-            .await
-            .map_err(|error| match error {
-                completion::Incomplete::Store(error) => FinishError::Store(error),
-                completion::Incomplete::Derived(error) => FinishError::Derived(error),
-            })?;
+        let completed = self.parts.completion.complete(entry, 0).await;
+        completed.map_err(|error| match error {
+            Incomplete::Store(error) => FinishError::Store(error),
+            Incomplete::Derived(error) => FinishError::Derived(error),
+        })?;
         if announce {
-            let entry = entry.clone();
-            if !self.parts.announcer.publish(vec![entry]).await.is_empty() {
-                return Ok(());
+            let confirmed = self.parts.announcer.publish(vec![entry.clone()]).await;
+            if confirmed.is_empty() {
+                return Err(FinishError::NotAnnounced);
             }
-            return Err(FinishError::NotAnnounced);
         }
         Ok(())
     }
@@ -179,12 +186,14 @@ impl Log {
     /// then stays pending, for the relay.
     pub async fn stop(&self) {
         self.parts.appenders.close();
-        self.parts.tasks.close();
-        self.parts.stopping.cancel();
-        if tokio::time::timeout(STOP_DEADLINE, self.parts.tasks.wait())
-            .await
-            .is_err()
-        {
+        self.parts.appending.close();
+        self.parts.background.close();
+        let work = async {
+            self.parts.appending.wait().await;
+            self.parts.stopping.cancel();
+            self.parts.background.wait().await;
+        };
+        if tokio::time::timeout(STOP_DEADLINE, work).await.is_err() {
             tracing::warn!("stopped with appends or announcements under way");
         }
     }

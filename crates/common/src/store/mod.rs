@@ -2,13 +2,16 @@
 //!
 //! The doc comments here are the contract; each sentence of them has a test in `contract`.
 
+mod doc;
 mod error;
 mod projection;
 mod query;
+mod sqlite;
 
 pub use error::StoreError;
 pub use projection::{StateChange, project};
 pub use query::{Account, Appended, Claim, Meta, NewUser, Page, Pending, Window};
+pub use sqlite::{OpenError, SqliteStore};
 
 use async_trait::async_trait;
 

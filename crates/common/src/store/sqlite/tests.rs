@@ -1,0 +1,1 @@
+//! What is SQLite's own: files, locks, plans and the sharing of commits.
