@@ -194,5 +194,4 @@ impl<D> Pager<D> {
 }
 
 #[cfg(test)]
-#[path = "paging_tests.rs"]
 mod tests;
