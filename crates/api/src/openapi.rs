@@ -68,6 +68,9 @@ fn refusals(operation: &mut Operation, mutates: bool) {
     let parameters = operation.parameters.iter().flatten();
     let (mut has_path, mut has_query, mut has_key, mut has_version) = (false, false, false, false);
     for parameter in parameters {
+        let RefOr::T(parameter) = parameter else {
+            continue;
+        };
         match parameter.parameter_in {
             ParameterIn::Path => has_path = true,
             ParameterIn::Query => has_query = true,
