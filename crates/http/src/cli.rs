@@ -37,8 +37,11 @@ pub enum Start {
 /// invalid settings are printed, one line for each problem.
 #[must_use]
 pub fn start(binary: Binary) -> Start {
-    let command = Args::command().name(binary.name());
-    let matches = command.version(env!("CARGO_PKG_VERSION")).get_matches();
+    let command = Args::command()
+        .name(binary.name())
+        .about("Tidings, a self-hosted real-time messaging backend")
+        .version(env!("CARGO_PKG_VERSION"));
+    let matches = command.get_matches();
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let file = args.config.as_deref();
     match args.command {

@@ -182,7 +182,11 @@ fn set_socket_options(socket: &SockRef<'_>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BindError, bind};
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::{BindError, UNACKNOWLEDGED, bind, set_socket_options};
 
     #[test]
     fn an_address_in_use_is_named_in_one_line() {
@@ -192,5 +196,18 @@ mod tests {
         assert!(matches!(error, BindError::InUse { .. }));
         assert!(error.to_string().contains(&address.to_string()));
         assert_eq!(error.to_string().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_connection_gets_its_options() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = SockRef::from(&stream);
+        set_socket_options(&socket).unwrap();
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        // Linux doubles what is asked for, to have room for its own bookkeeping.
+        assert!(socket.send_buffer_size().unwrap() <= 2 * 64 * 1024);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
     }
 }
