@@ -127,7 +127,9 @@ async fn a_device_that_was_away_for_1000_deltas_catches_up_in_order() -> Result<
 
     device.come_back();
     let stream = format!("c:{}", group.channel);
-    device.reaches(&stream, *seqs.last().context("sent")?).await?;
+    device
+        .reaches(&stream, *seqs.last().context("sent")?)
+        .await?;
     // What comes now is live and follows without a seam.
     let live = ada.send(&group.channel, "live").await?;
     device.reaches(&stream, number(&live, "seq")?).await?;
@@ -193,6 +195,8 @@ async fn a_new_group_reaches_the_devices_of_its_members() -> Result<()> {
     ada.send(&group.channel, "first").await?;
     device.until("shown the first", seen("first")).await?;
     ada.send(&group.channel, "second").await?;
-    device.until_within("shown the second", Duration::from_secs(20), seen("second")).await?;
+    device
+        .until_within("shown the second", Duration::from_secs(20), seen("second"))
+        .await?;
     check::same_as_fresh(&device.look(|record| record.replica.clone()), &bob).await
 }

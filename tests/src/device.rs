@@ -133,7 +133,12 @@ impl Device {
             Ok(record) => wanted(&*record?),
             Err(_) => false,
         };
-        ensure!(reached, "{}: not {what}: {}", self.client.username, self.summary());
+        ensure!(
+            reached,
+            "{}: not {what}: {}",
+            self.client.username,
+            self.summary()
+        );
         Ok(())
     }
 
@@ -187,7 +192,11 @@ enum End {
 /// What a sync found, in the order in which it is to be taken.
 enum Found {
     Deltas(Vec<Value>),
-    TakenUp { stream: String, head: u64, part: Part },
+    TakenUp {
+        stream: String,
+        head: u64,
+        part: Part,
+    },
     Gone(String),
 }
 
@@ -239,7 +248,9 @@ impl Link {
                     }
                 },
                 found = next_of(&mut sync), if sync.is_some() => match found {
-                    Some(found) => self.take(found?)?,
+                    Some(found) => if self.take(found?)? {
+                        whole_at = Instant::now();
+                    },
                     None => {
                         sync = None;
                         self.record.send_modify(|record| {
@@ -326,22 +337,32 @@ impl Link {
         self.change(|record| record.replica.offer(delta))
     }
 
-    fn take(&self, found: Found) -> Result<()> {
+    /// Takes what a sync found; answers whether another one is needed, because there were
+    /// deltas of a stream that the cursor lacks: one that ended and began again in between.
+    fn take(&self, found: Found) -> Result<bool> {
         match found {
-            Found::Deltas(deltas) => deltas.iter().try_for_each(|delta| self.offer(delta).map(drop)),
+            Found::Deltas(deltas) => {
+                let mut unknown = false;
+                for delta in &deltas {
+                    unknown |= self.offer(delta)? == Offered::Unknown;
+                }
+                Ok(unknown)
+            }
             Found::Gone(stream) => self.change(|record| {
                 record.replica.forget(&stream);
-                Ok(())
+                Ok(false)
             }),
-            Found::TakenUp { stream, head, part } => {
-                self.change(|record| record.replica.take_up(&stream, head, part))
-            }
+            Found::TakenUp { stream, head, part } => self.change(|record| {
+                record.replica.take_up(&stream, head, part)?;
+                Ok(false)
+            }),
         }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Record) -> Result<T>) -> Result<T> {
         let mut result = None;
-        self.record.send_modify(|record| result = Some(change(record)));
+        self.record
+            .send_modify(|record| result = Some(change(record)));
         result.context("the change was made")?
     }
 
@@ -390,7 +411,9 @@ async fn catch_up(
             }
             heads
         });
-        found.send(Ok(Found::Deltas(items(&answer, "deltas")?.clone()))).await?;
+        found
+            .send(Ok(Found::Deltas(items(&answer, "deltas")?.clone())))
+            .await?;
         cursor = serde_json::from_value(answer["cursor"].clone())?;
         let reached = cursor
             .iter()

@@ -41,10 +41,15 @@ pub enum Offered {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// The state of a stream was read over HTTP, after its head had been read.
-    TakenUp { stream: String, head: u64 },
+    TakenUp {
+        stream: String,
+        head: u64,
+    },
     Applied(Delta),
     /// The stream is no longer the user's.
-    Gone { stream: String },
+    Gone {
+        stream: String,
+    },
 }
 
 /// See the module's documentation.
@@ -112,7 +117,11 @@ impl Replica {
             Some(position) => {
                 self.apply_waiting(&stream)?;
                 let advanced = self.cursor.get(&stream) != Some(&position);
-                Ok(if advanced { Offered::Applied } else { Offered::Gap })
+                Ok(if advanced {
+                    Offered::Applied
+                } else {
+                    Offered::Gap
+                })
             }
         }
     }
@@ -172,7 +181,12 @@ impl Replica {
     pub fn contents(&self, channel: &str) -> Vec<String> {
         self.applied(&format!("c:{channel}"))
             .filter(|delta| delta.kind == "message.created")
-            .map(|delta| delta.data["content"].as_str().unwrap_or_default().to_owned())
+            .map(|delta| {
+                delta.data["content"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
             .collect()
     }
 
@@ -236,7 +250,8 @@ mod tests {
 
     fn delta(seq: u64) -> Delta {
         let data = json!({"id": "m", "content": seq.to_string(), "reply_to": null});
-        let value = json!({"stream": "c:1", "seq": seq, "kind": "message.created", "at": "", "data": data});
+        let value =
+            json!({"stream": "c:1", "seq": seq, "kind": "message.created", "at": "", "data": data});
         Delta::parse(&value).unwrap().unwrap()
     }
 
