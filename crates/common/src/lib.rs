@@ -2,6 +2,7 @@
 //! traits behind which the store, the bus and presence stand.
 
 pub mod auth;
+pub mod backends;
 pub mod bus;
 pub mod clock;
 pub mod config;

@@ -40,7 +40,11 @@ impl Relay {
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
+        while shutdown
+            .run_until_cancelled(interval.tick())
+            .await
+            .is_some()
+        {
             match self.pass().await {
                 Ok(0) => {}
                 Ok(finished) => tracing::info!(entries = finished, "announced abandoned entries"),

@@ -31,9 +31,11 @@ const BATCH_LIMIT: usize = 256;
 const HEAD_LIFETIME: Duration = Duration::from_secs(300);
 /// Locks over which streams are spread.
 const SHARDS: usize = 64;
-/// First pause after losing a race or an unknown outcome; doubles up to the last, with full
-/// jitter.
-const FIRST_PAUSE_MS: u64 = 4;
+/// Longest pause after losing a race; a winner is not slowed down by the losers' next try, so
+/// there is nothing to gain from waiting longer.
+const RACE_PAUSE_MS: u64 = 8;
+/// Longest pauses after an unknown outcome: the first, doubling up to the last.
+const FIRST_PAUSE_MS: u64 = 8;
 const LAST_PAUSE_MS: u64 = 500;
 
 pub(super) struct Appenders {
@@ -70,8 +72,37 @@ struct Memory {
     head: Option<(Head, Instant)>,
     /// Every pending entry up to here has been applied.
     applied: Seq,
-    /// Races lost and unknown outcomes in a row.
-    setbacks: u32,
+    /// What went wrong with the last batch.
+    setback: Setback,
+}
+
+#[derive(Default, Clone, Copy)]
+enum Setback {
+    #[default]
+    None,
+    /// Another process was faster.
+    Race,
+    /// So many unknown outcomes in a row.
+    Unknown(u32),
+}
+
+impl Setback {
+    /// How long to wait before the next try, with full jitter.
+    fn pause(self) -> Duration {
+        let most = match self {
+            Self::None => return Duration::ZERO,
+            Self::Race => RACE_PAUSE_MS,
+            Self::Unknown(times) => (FIRST_PAUSE_MS << times.min(10)).min(LAST_PAUSE_MS),
+        };
+        Duration::from_millis(fastrand::u64(0..=most))
+    }
+
+    fn unknown_again(self) -> Self {
+        match self {
+            Self::None | Self::Race => Self::Unknown(0),
+            Self::Unknown(times) => Self::Unknown(times.saturating_add(1)),
+        }
+    }
 }
 
 /// An append and who waits for it.
@@ -194,16 +225,12 @@ impl Appenders {
                 }
             }
             left_over = self.round(stream, batch, &mut memory).await;
-            self.pause(memory.setbacks).await;
+            let pause = memory.setback.pause();
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
         }
         std::mem::forget(on_panic);
-    }
-
-    async fn pause(&self, setbacks: u32) {
-        if setbacks > 0 {
-            let most = (FIRST_PAUSE_MS << setbacks.min(10)).min(LAST_PAUSE_MS);
-            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=most))).await;
-        }
     }
 
     /// Validates and commits one batch. Returns what must be tried again, in order.
@@ -237,7 +264,7 @@ impl Appenders {
                     "the outcome of an append is unknown; trying again with the same keys"
                 );
                 memory.head = None;
-                memory.setbacks += 1;
+                memory.setback = memory.setback.unknown_again();
                 let mut again: VecDeque<_> = run.into_iter().map(|(waiting, _)| waiting).collect();
                 again.append(&mut batch);
                 again
@@ -356,8 +383,8 @@ impl Appenders {
                 again.push_back(waiting);
             }
         }
+        memory.setback = Setback::None;
         if complete {
-            memory.setbacks = 0;
             return again;
         }
         memory.head = None;
@@ -368,7 +395,7 @@ impl Appenders {
             Ok(Some(entry)) => self.answer_with(refused, entry, memory).await,
             Ok(None) => {
                 // Another process was faster.
-                memory.setbacks += 1;
+                memory.setback = Setback::Race;
                 again.push_front(refused);
             }
             Err(error) => {

@@ -15,6 +15,8 @@ mod revocations;
 mod contract;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

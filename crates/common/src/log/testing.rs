@@ -43,7 +43,6 @@ impl Gate {
 
 /// What happens to a call instead of simply being made.
 pub(super) enum Fault {
-    Pass,
     /// The call waits at the gate, then is made.
     Pause(Gate),
     /// So many entries land, then the outcome is "unknown".
@@ -94,7 +93,7 @@ through! {
         async fn append(&self, mut run: Vec<Entry>) -> Result<Appended, StoreError> {
             let fault = self.faults.append.lock().unwrap().pop_front();
             match fault {
-                None | Some(Fault::Pass) => self.inner.append(run).await,
+                None => self.inner.append(run).await,
                 Some(Fault::Pause(gate)) => {
                     gate.pass().await;
                     self.inner.append(run).await

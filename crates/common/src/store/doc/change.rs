@@ -1,0 +1,260 @@
+//! The kinds of change, as they are stored.
+
+use serde::{Deserialize, Serialize};
+
+use super::MessageState;
+use crate::domain::{self, ChannelId, Seq, SessionId, Timestamp, UserId};
+
+/// Tagged by the names of [`domain::Kind`]; times are milliseconds since 1970.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data")]
+pub(in crate::store) enum Change {
+    #[serde(rename = "session.created")]
+    SessionCreated {
+        session: SessionId,
+        device_name: String,
+    },
+    #[serde(rename = "session.revoked")]
+    SessionRevoked { session: SessionId },
+    #[serde(rename = "user.updated")]
+    UserUpdated { display_name: String },
+    #[serde(rename = "group.created")]
+    GroupCreated {
+        kind: GroupKind,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        members: Vec<Member>,
+        channels: Vec<Channel>,
+    },
+    #[serde(rename = "group.updated")]
+    GroupUpdated {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    #[serde(rename = "group.deleted")]
+    GroupDeleted {},
+    #[serde(rename = "member.added")]
+    MemberAdded(Member),
+    #[serde(rename = "member.updated")]
+    MemberUpdated(Member),
+    #[serde(rename = "member.removed")]
+    MemberRemoved { user: UserId },
+    #[serde(rename = "channel.created")]
+    ChannelCreated(Channel),
+    #[serde(rename = "channel.updated")]
+    ChannelUpdated(Channel),
+    #[serde(rename = "channel.deleted")]
+    ChannelDeleted { channel: ChannelId },
+    #[serde(rename = "members.changed")]
+    MembersChanged { gv: Seq },
+    #[serde(rename = "message.created")]
+    MessageCreated(MessageState),
+    #[serde(rename = "message.edited")]
+    MessageEdited {
+        message: Seq,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<String>,
+        edited_at: i64,
+    },
+    #[serde(rename = "message.deleted")]
+    MessageDeleted { message: Seq },
+    #[serde(rename = "reaction.added")]
+    ReactionAdded { message: Seq, emoji: String },
+    #[serde(rename = "reaction.removed")]
+    ReactionRemoved { message: Seq, emoji: String },
+    #[serde(rename = "session.ended")]
+    SessionEnded { session: SessionId, user: UserId },
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::store) enum GroupKind {
+    Group,
+    Direct,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::store) enum Role {
+    Member,
+    Admin,
+    Owner,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(in crate::store) struct Member {
+    user: UserId,
+    role: Role,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::store) struct Channel {
+    channel: ChannelId,
+    name: String,
+}
+
+impl From<&domain::Change> for Change {
+    fn from(change: &domain::Change) -> Self {
+        match change.clone() {
+            domain::Change::SessionCreated {
+                session,
+                device_name,
+            } => Self::SessionCreated {
+                session,
+                device_name,
+            },
+            domain::Change::SessionRevoked { session } => Self::SessionRevoked { session },
+            domain::Change::UserUpdated { display_name } => Self::UserUpdated { display_name },
+            domain::Change::GroupCreated {
+                kind,
+                name,
+                members,
+                channels,
+            } => Self::GroupCreated {
+                kind: kind.into(),
+                name,
+                members: members.into_iter().map(Member::from).collect(),
+                channels: channels.into_iter().map(Channel::from).collect(),
+            },
+            domain::Change::GroupUpdated { name } => Self::GroupUpdated { name },
+            domain::Change::GroupDeleted => Self::GroupDeleted {},
+            domain::Change::MemberAdded { user, role } => Self::MemberAdded((user, role).into()),
+            domain::Change::MemberUpdated { user, role } => {
+                Self::MemberUpdated((user, role).into())
+            }
+            domain::Change::MemberRemoved { user } => Self::MemberRemoved { user },
+            domain::Change::ChannelCreated { channel, name } => {
+                Self::ChannelCreated((channel, name).into())
+            }
+            domain::Change::ChannelUpdated { channel, name } => {
+                Self::ChannelUpdated((channel, name).into())
+            }
+            domain::Change::ChannelDeleted { channel } => Self::ChannelDeleted { channel },
+            domain::Change::MembersChanged { gv } => Self::MembersChanged { gv },
+            domain::Change::MessageCreated(state) => Self::MessageCreated((&*state).into()),
+            domain::Change::MessageEdited {
+                message,
+                content,
+                edited_at,
+            } => Self::MessageEdited {
+                message,
+                content,
+                edited_at: edited_at.as_millis(),
+            },
+            domain::Change::MessageDeleted { message } => Self::MessageDeleted { message },
+            domain::Change::ReactionAdded { message, emoji } => {
+                Self::ReactionAdded { message, emoji }
+            }
+            domain::Change::ReactionRemoved { message, emoji } => {
+                Self::ReactionRemoved { message, emoji }
+            }
+            domain::Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
+        }
+    }
+}
+
+impl From<Change> for domain::Change {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::SessionCreated {
+                session,
+                device_name,
+            } => Self::SessionCreated {
+                session,
+                device_name,
+            },
+            Change::SessionRevoked { session } => Self::SessionRevoked { session },
+            Change::UserUpdated { display_name } => Self::UserUpdated { display_name },
+            Change::GroupCreated {
+                kind,
+                name,
+                members,
+                channels,
+            } => Self::GroupCreated {
+                kind: kind.into(),
+                name,
+                members: members.into_iter().map(Into::into).collect(),
+                channels: channels.into_iter().map(Into::into).collect(),
+            },
+            Change::GroupUpdated { name } => Self::GroupUpdated { name },
+            Change::GroupDeleted {} => Self::GroupDeleted,
+            Change::MemberAdded(Member { user, role }) => Self::MemberAdded {
+                user,
+                role: role.into(),
+            },
+            Change::MemberUpdated(Member { user, role }) => Self::MemberUpdated {
+                user,
+                role: role.into(),
+            },
+            Change::MemberRemoved { user } => Self::MemberRemoved { user },
+            Change::ChannelCreated(Channel { channel, name }) => {
+                Self::ChannelCreated { channel, name }
+            }
+            Change::ChannelUpdated(Channel { channel, name }) => {
+                Self::ChannelUpdated { channel, name }
+            }
+            Change::ChannelDeleted { channel } => Self::ChannelDeleted { channel },
+            Change::MembersChanged { gv } => Self::MembersChanged { gv },
+            Change::MessageCreated(state) => Self::MessageCreated(Box::new(state.into())),
+            Change::MessageEdited {
+                message,
+                content,
+                edited_at,
+            } => Self::MessageEdited {
+                message,
+                content,
+                edited_at: Timestamp::from_millis(edited_at),
+            },
+            Change::MessageDeleted { message } => Self::MessageDeleted { message },
+            Change::ReactionAdded { message, emoji } => Self::ReactionAdded { message, emoji },
+            Change::ReactionRemoved { message, emoji } => Self::ReactionRemoved { message, emoji },
+            Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
+        }
+    }
+}
+
+impl From<(UserId, domain::Role)> for Member {
+    fn from((user, role): (UserId, domain::Role)) -> Self {
+        Self {
+            user,
+            role: role.into(),
+        }
+    }
+}
+
+impl From<Member> for (UserId, domain::Role) {
+    fn from(member: Member) -> Self {
+        (member.user, member.role.into())
+    }
+}
+
+impl From<(ChannelId, String)> for Channel {
+    fn from((channel, name): (ChannelId, String)) -> Self {
+        Self { channel, name }
+    }
+}
+
+impl From<Channel> for (ChannelId, String) {
+    fn from(channel: Channel) -> Self {
+        (channel.channel, channel.name)
+    }
+}
+
+macro_rules! same_variants {
+    ($stored:ident = $model:path: $($variant:ident),*) => {
+        impl From<$model> for $stored {
+            fn from(value: $model) -> Self {
+                match value { $(<$model>::$variant => Self::$variant),* }
+            }
+        }
+
+        impl From<$stored> for $model {
+            fn from(value: $stored) -> Self {
+                match value { $($stored::$variant => Self::$variant),* }
+            }
+        }
+    };
+}
+
+same_variants!(GroupKind = domain::GroupKind: Group, Direct);
+same_variants!(Role = domain::Role: Member, Admin, Owner);

@@ -1,0 +1,207 @@
+//! Reading groups, memberships and channels.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::Failure;
+use super::row;
+use crate::domain::{Channel, ChannelId, Group, GroupId, Member, Membership, StreamId, UserId};
+
+pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group>, Failure> {
+    let snapshot = super::snapshot(connection)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT kind, name, created_at, version, applied, deleted FROM groups WHERE id = ?1",
+    )?;
+    let found = statement
+        .query_and_then([id.as_bytes()], |row| {
+            Ok::<_, Failure>(Group {
+                id,
+                kind: row::name(row, 0)?,
+                name: row.get(1)?,
+                created_at: row::timestamp(row, 2)?,
+                version: row::seq(row, 3)?,
+                applied: row::seq(row, 4)?,
+                deleted: row.get(5)?,
+                members: BTreeMap::new(),
+                channels: BTreeMap::new(),
+            })
+        })?
+        .next()
+        .transpose()?;
+    let Some(mut group) = found else {
+        return Ok(None);
+    };
+    group.members = members(connection, id, None, usize::MAX)?
+        .into_iter()
+        .collect();
+    group.channels = channels(connection, id)?
+        .into_iter()
+        .map(|channel| (channel.id, channel))
+        .collect();
+    drop(snapshot);
+    Ok(Some(group))
+}
+
+pub(super) fn group_of(
+    connection: &Connection,
+    channel: ChannelId,
+) -> Result<Option<GroupId>, Failure> {
+    let group: Option<[u8; 16]> = connection
+        .prepare_cached("SELECT grp FROM channels WHERE id = ?1")?
+        .query_row([channel.as_bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(group.map(GroupId::from_bytes))
+}
+
+pub(super) fn members(
+    connection: &Connection,
+    group: GroupId,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Vec<(UserId, Member)>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT user, role, joined, joined_at FROM members
+         WHERE grp = ?1 AND user > ?2 AND removed = 0 ORDER BY user LIMIT ?3",
+    )?;
+    statement
+        .query_and_then(
+            params![
+                group.as_bytes(),
+                row::after(after.as_ref().map(UserId::as_bytes)),
+                row::limit(limit)
+            ],
+            |row| {
+                let member = Member {
+                    role: row::name(row, 1)?,
+                    joined: row::seq(row, 2)?,
+                    joined_at: row::timestamp(row, 3)?,
+                };
+                Ok((UserId::from_bytes(row.get(0)?), member))
+            },
+        )?
+        .collect()
+}
+
+fn channels(connection: &Connection, group: GroupId) -> Result<Vec<Channel>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, name, version, created_at FROM channels
+         WHERE grp = ?1 AND deleted = 0 ORDER BY id",
+    )?;
+    statement
+        .query_and_then([group.as_bytes()], |row| {
+            Ok(Channel {
+                id: ChannelId::from_bytes(row.get(0)?),
+                group,
+                name: row.get(1)?,
+                version: row::seq(row, 2)?,
+                created_at: row::timestamp(row, 3)?,
+            })
+        })?
+        .collect()
+}
+
+/// What [`membership_of`] reads; a member and its group, neither gone.
+const MEMBERSHIP: &str = "
+    SELECT g.id, g.kind, g.name, g.created_at, g.version, m.role, g.member_count
+    FROM members m JOIN groups g ON g.id = m.grp
+    WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0";
+
+pub(super) fn membership(
+    connection: &Connection,
+    user: UserId,
+    group: GroupId,
+) -> Result<Option<Membership>, Failure> {
+    let snapshot = super::snapshot(connection)?;
+    let mut statement = connection.prepare_cached(&format!("{MEMBERSHIP} AND m.grp = ?2"))?;
+    let found = statement
+        .query_and_then(params![user.as_bytes(), group.as_bytes()], membership_of)?
+        .next()
+        .transpose()?;
+    let Some(mut membership) = found else {
+        return Ok(None);
+    };
+    membership.channels = channels(connection, group)?;
+    drop(snapshot);
+    Ok(Some(membership))
+}
+
+pub(super) fn memberships_sql() -> String {
+    format!("{MEMBERSHIP} AND m.grp > ?2 ORDER BY m.grp LIMIT ?3")
+}
+
+pub(super) fn memberships(
+    connection: &Connection,
+    user: UserId,
+    after: Option<GroupId>,
+    limit: usize,
+) -> Result<Vec<Membership>, Failure> {
+    let snapshot = super::snapshot(connection)?;
+    let mut statement = connection.prepare_cached(&memberships_sql())?;
+    let mut memberships = statement
+        .query_and_then(
+            params![
+                user.as_bytes(),
+                row::after(after.as_ref().map(GroupId::as_bytes)),
+                row::limit(limit)
+            ],
+            membership_of,
+        )?
+        .collect::<Result<Vec<_>, _>>()?;
+    for membership in &mut memberships {
+        membership.channels = channels(connection, membership.group)?;
+    }
+    drop(snapshot);
+    Ok(memberships)
+}
+
+/// Without its channels.
+fn membership_of(row: &Row<'_>) -> Result<Membership, Failure> {
+    Ok(Membership {
+        group: GroupId::from_bytes(row.get(0)?),
+        kind: row::name(row, 1)?,
+        name: row.get(2)?,
+        created_at: row::timestamp(row, 3)?,
+        version: row::seq(row, 4)?,
+        role: row::name(row, 5)?,
+        member_count: row::seq(row, 6)?,
+        channels: Vec::new(),
+    })
+}
+
+pub(super) const STREAMS: &str = "SELECT m.grp, c.id
+    FROM members m JOIN groups g ON g.id = m.grp
+    LEFT JOIN channels c ON c.grp = m.grp AND c.deleted = 0
+    WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0";
+
+pub(super) fn streams_of(connection: &Connection, user: UserId) -> Result<Vec<StreamId>, Failure> {
+    let mut statement = connection.prepare_cached(STREAMS)?;
+    let mut streams = Vec::new();
+    let mut rows = statement.query([user.as_bytes()])?;
+    while let Some(row) = rows.next()? {
+        streams.push(StreamId::Group(GroupId::from_bytes(row.get(0)?)));
+        let channel: Option<[u8; 16]> = row.get(1)?;
+        streams.extend(channel.map(|id| StreamId::Channel(ChannelId::from_bytes(id))));
+    }
+    streams.sort_unstable();
+    streams.dedup();
+    Ok(streams)
+}
+
+pub(super) const ACQUAINTANCES: &str = "SELECT DISTINCT o.user
+    FROM members m JOIN groups g ON g.id = m.grp JOIN members o ON o.grp = m.grp
+    WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0
+    AND o.removed = 0 AND o.user <> ?1 LIMIT ?2";
+
+pub(super) fn acquaintances(
+    connection: &Connection,
+    user: UserId,
+    limit: usize,
+) -> Result<Vec<UserId>, Failure> {
+    let mut statement = connection.prepare_cached(ACQUAINTANCES)?;
+    statement
+        .query_and_then(params![user.as_bytes(), row::limit(limit)], |row| {
+            Ok(UserId::from_bytes(row.get(0)?))
+        })?
+        .collect()
+}

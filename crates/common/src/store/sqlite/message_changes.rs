@@ -1,0 +1,236 @@
+//! Changes of messages: edits, deletions, reactions. The state stands in the message's own
+//! entry, guarded by its `applied`; who reacted stands in `reactions`.
+
+use rusqlite::{Connection, params};
+
+use super::Failure;
+use super::row::{self, signed};
+use crate::domain::{
+    Change, ChannelId, Kind, MessageState, ReactionCount, Seq, StreamId, Timestamp, UserId,
+};
+use crate::store::{StateChange, doc};
+
+pub(super) fn apply(
+    connection: &Connection,
+    seq: Seq,
+    change: &StateChange,
+) -> Result<(), Failure> {
+    match change {
+        StateChange::EditMessage {
+            channel,
+            message,
+            content,
+            edited_at,
+        } => {
+            let at = At::new(*channel, *message, seq);
+            edit(connection, at, content.as_deref(), *edited_at)
+        }
+        StateChange::DeleteMessage { channel, message } => {
+            delete(connection, At::new(*channel, *message, seq))
+        }
+        StateChange::SetReaction {
+            channel,
+            message,
+            user,
+            emoji,
+            present,
+        } => {
+            let at = At::new(*channel, *message, seq);
+            react(connection, at, *user, emoji, *present)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Which message an entry changes.
+#[derive(Clone, Copy)]
+struct At {
+    channel: ChannelId,
+    message: Seq,
+    /// Of the entry.
+    seq: Seq,
+}
+
+impl At {
+    fn new(channel: ChannelId, message: Seq, seq: Seq) -> Self {
+        Self {
+            channel,
+            message,
+            seq,
+        }
+    }
+
+    fn stream(self) -> [u8; 17] {
+        StreamId::from(self.channel).to_bytes()
+    }
+}
+
+fn edit(
+    connection: &Connection,
+    at: At,
+    content: Option<&str>,
+    edited_at: Timestamp,
+) -> Result<(), Failure> {
+    if let Some(mut state) = read_older(connection, at)? {
+        if let Some(content) = content
+            && !state.deleted
+        {
+            content.clone_into(&mut state.content);
+            state.edited_at = Some(edited_at);
+        }
+        write(connection, at, state)?;
+    }
+    // The content has moved into the message, or is out of date: either way it goes from here.
+    remove_copies(connection, at, Copies::Of(at.seq))
+}
+
+fn delete(connection: &Connection, at: At) -> Result<(), Failure> {
+    let Some(mut state) = read_older(connection, at)? else {
+        return Ok(());
+    };
+    state.content.clear();
+    state.mentions.clear();
+    state.reactions.clear();
+    state.deleted = true;
+    write(connection, at, state)?;
+    connection
+        .prepare_cached(
+            "UPDATE reactions SET present = 0, applied = ?3
+             WHERE channel = ?1 AND message = ?2 AND applied < ?3",
+        )?
+        .execute(params![
+            at.channel.as_bytes(),
+            signed(at.message),
+            signed(at.seq)
+        ])?;
+    remove_copies(connection, at, Copies::All)
+}
+
+fn react(
+    connection: &Connection,
+    at: At,
+    user: UserId,
+    emoji: &str,
+    present: bool,
+) -> Result<(), Failure> {
+    let Some(mut state) = read_older(connection, at)? else {
+        return Ok(());
+    };
+    if !state.deleted {
+        connection
+            .prepare_cached(
+                "INSERT INTO reactions (channel, message, emoji, user, present, since, applied)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+                 ON CONFLICT (channel, message, emoji, user) DO UPDATE SET
+                 since = CASE WHEN present THEN since ELSE excluded.since END,
+                 present = excluded.present, applied = excluded.applied
+                 WHERE applied < excluded.applied",
+            )?
+            .execute(params![
+                at.channel.as_bytes(),
+                signed(at.message),
+                emoji,
+                user.as_bytes(),
+                present,
+                signed(at.seq)
+            ])?;
+        count(connection, at, emoji, &mut state.reactions)?;
+    }
+    write(connection, at, state)
+}
+
+/// Brings the count of one emoji up to date. An emoji keeps its place while it is used.
+fn count(
+    connection: &Connection,
+    at: At,
+    emoji: &str,
+    reactions: &mut Vec<ReactionCount>,
+) -> Result<(), Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT user FROM reactions
+         WHERE channel = ?1 AND message = ?2 AND emoji = ?3 AND present = 1 ORDER BY since",
+    )?;
+    let mut users = Vec::new();
+    let mut count = 0;
+    let mut rows = statement.query(params![at.channel.as_bytes(), signed(at.message), emoji])?;
+    while let Some(row) = rows.next()? {
+        count += 1;
+        if users.len() < ReactionCount::SAMPLE {
+            users.push(UserId::from_bytes(row.get(0)?));
+        }
+    }
+    let place = reactions.iter().position(|known| known.emoji == emoji);
+    match (place, count) {
+        (Some(place), 0) => {
+            reactions.remove(place);
+        }
+        (Some(place), _) => {
+            reactions[place].count = count;
+            reactions[place].users = users;
+        }
+        (None, 0) => {}
+        (None, _) => reactions.push(ReactionCount {
+            emoji: emoji.to_owned(),
+            count,
+            users,
+        }),
+    }
+    Ok(())
+}
+
+/// The message's state if it is older than the entry; None also if there is no such message.
+fn read_older(connection: &Connection, at: At) -> Result<Option<MessageState>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT data FROM entries WHERE s = ?1 AND n = ?2 AND kind = 'message.created'",
+    )?;
+    let mut rows = statement.query(params![at.stream(), signed(at.message)])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let data = row.get_ref(0)?.as_str().map_err(Failure::corrupt)?;
+    let state = doc::decode_message(data)?;
+    Ok((state.applied < at.seq).then_some(state))
+}
+
+fn write(connection: &Connection, at: At, mut state: MessageState) -> Result<(), Failure> {
+    state.applied = at.seq;
+    let data = doc::encode(&Change::MessageCreated(Box::new(state)))?;
+    connection
+        .prepare_cached("UPDATE entries SET data = ?3 WHERE s = ?1 AND n = ?2")?
+        .execute(params![at.stream(), signed(at.message), data])?;
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Copies {
+    /// In the entry at this position alone.
+    Of(Seq),
+    All,
+}
+
+pub(super) const COPIES: &str = "SELECT n, data FROM entries INDEXED BY entries_copies
+    WHERE s = ?1 AND copy_of = ?2 AND (?3 IS NULL OR n = ?3)";
+
+/// Removes the message's content from entries of edits.
+fn remove_copies(connection: &Connection, at: At, which: Copies) -> Result<(), Failure> {
+    let mut holding = connection.prepare_cached(COPIES)?;
+    let only = match which {
+        Copies::Of(seq) => Some(signed(seq)),
+        Copies::All => None,
+    };
+    let found = holding
+        .query_and_then(params![at.stream(), signed(at.message), only], |row| {
+            Ok((row::seq(row, 0)?, row.get(1)?))
+        })?
+        .collect::<Result<Vec<(Seq, String)>, Failure>>()?;
+    for (seq, data) in found {
+        let mut change = doc::decode(Kind::MessageEdited.as_str(), &data)?;
+        if let Change::MessageEdited { content, .. } = &mut change {
+            *content = None;
+        }
+        connection
+            .prepare_cached("UPDATE entries SET data = ?3, copy_of = NULL WHERE s = ?1 AND n = ?2")?
+            .execute(params![at.stream(), signed(seq), doc::encode(&change)?])?;
+    }
+    Ok(())
+}

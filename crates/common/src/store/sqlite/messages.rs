@@ -1,0 +1,110 @@
+//! Pages of messages. A message is its own `message.created` entry, found by a partial index.
+
+use rusqlite::{Connection, params};
+
+use super::Failure;
+use super::row::{self, MESSAGE, signed};
+use crate::domain::{ChannelId, Message, Seq, StreamId};
+use crate::store::{Page, Window};
+
+/// The kind stands in the text of each query: only so SQLite can take the partial index. It is
+/// named since the index of all entries looks as good to the planner.
+const OF_CHANNEL: &str = "FROM entries INDEXED BY entries_messages
+    WHERE s = ?1 AND kind = 'message.created'";
+
+pub(super) fn page(
+    connection: &Connection,
+    channel: ChannelId,
+    window: Window,
+    limit: usize,
+) -> Result<Page<Message>, Failure> {
+    // No position is beyond what SQLite can count to.
+    let end = Seq::MAX;
+    match window {
+        Window::Newest => before(connection, channel, end, limit),
+        Window::Before(seq) => before(connection, channel, seq, limit),
+        Window::After(seq) => from(connection, channel, seq.saturating_add(1), limit),
+        Window::Around(seq) => {
+            let snapshot = super::snapshot(connection)?;
+            let mut page = before(connection, channel, seq, limit / 2)?;
+            let rest = from(connection, channel, seq, limit - limit / 2)?;
+            drop(snapshot);
+            page.items.extend(rest.items);
+            page.more |= rest.more;
+            Ok(page)
+        }
+    }
+}
+
+pub(super) fn before_sql() -> String {
+    format!("SELECT {MESSAGE} {OF_CHANNEL} AND n < ?2 ORDER BY n DESC LIMIT ?3")
+}
+
+pub(super) fn from_sql() -> String {
+    format!("SELECT {MESSAGE} {OF_CHANNEL} AND n >= ?2 ORDER BY n LIMIT ?3")
+}
+
+fn before(
+    connection: &Connection,
+    channel: ChannelId,
+    seq: Seq,
+    limit: usize,
+) -> Result<Page<Message>, Failure> {
+    let mut page = select(connection, &before_sql(), channel, seq, limit)?;
+    page.items.reverse();
+    Ok(page)
+}
+
+fn from(
+    connection: &Connection,
+    channel: ChannelId,
+    seq: Seq,
+    limit: usize,
+) -> Result<Page<Message>, Failure> {
+    select(connection, &from_sql(), channel, seq, limit)
+}
+
+/// Reads one more than asked for, to know whether there is more.
+fn select(
+    connection: &Connection,
+    sql: &str,
+    channel: ChannelId,
+    seq: Seq,
+    limit: usize,
+) -> Result<Page<Message>, Failure> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut items = statement
+        .query_and_then(
+            params![
+                StreamId::from(channel).to_bytes(),
+                signed(seq),
+                row::limit(limit.saturating_add(1))
+            ],
+            |row| row::message(channel, row),
+        )?
+        .collect::<Result<Vec<_>, _>>()?;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    Ok(Page { items, more })
+}
+
+/// `seqs` ascending.
+pub(super) fn at(
+    connection: &Connection,
+    channel: ChannelId,
+    seqs: &[Seq],
+) -> Result<Vec<Message>, Failure> {
+    let snapshot = super::snapshot(connection)?;
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {MESSAGE} {OF_CHANNEL} AND n = ?2"))?;
+    let mut messages = Vec::new();
+    for seq in seqs {
+        let mut found = statement.query_and_then(
+            params![StreamId::from(channel).to_bytes(), signed(*seq)],
+            |row| row::message(channel, row),
+        )?;
+        messages.extend(found.next().transpose()?);
+    }
+    drop(snapshot);
+    Ok(messages)
+}

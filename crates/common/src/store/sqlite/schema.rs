@@ -1,0 +1,190 @@
+//! The tables, and connections to them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+
+use super::OpenError;
+use super::row;
+use crate::domain::DeploymentId;
+use crate::store::Meta;
+
+/// The layout that this program reads and writes.
+pub(super) const VERSION: i64 = 1;
+/// The epoch of a new installation; `restore` raises it.
+const FIRST_EPOCH: i64 = 1;
+/// Waiting for a lock of SQLite's own. The writer is alone, so only checkpoints are met.
+const BUSY: Duration = Duration::from_secs(5);
+/// Prepared statements kept by a connection; there are fewer.
+const STATEMENTS: usize = 128;
+
+/// `entries` is a rowid table: rows are too large for a clustered one to pay off.
+/// `copy_of` names the message whose content an entry holds besides the message itself.
+const TABLES: &str = "
+CREATE TABLE meta (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    deployment BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    schema INTEGER NOT NULL
+);
+CREATE TABLE entries (
+    s BLOB NOT NULL,
+    n INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    actor BLOB,
+    key BLOB NOT NULL,
+    request BLOB,
+    at INTEGER NOT NULL,
+    data TEXT NOT NULL,
+    gv INTEGER NOT NULL,
+    ord INTEGER NOT NULL,
+    pending INTEGER,
+    copy_of INTEGER
+);
+CREATE UNIQUE INDEX entries_position ON entries (s, n);
+CREATE UNIQUE INDEX entries_key ON entries (s, key);
+CREATE INDEX entries_messages ON entries (s, n) WHERE kind = 'message.created';
+CREATE INDEX entries_others ON entries (s, n) WHERE kind <> 'message.created';
+CREATE INDEX entries_pending ON entries (s, n, pending) WHERE pending IS NOT NULL;
+CREATE INDEX entries_copies ON entries (s, copy_of) WHERE copy_of IS NOT NULL;
+CREATE TABLE floors (
+    s BLOB PRIMARY KEY,
+    n INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE users (
+    id BLOB PRIMARY KEY,
+    username TEXT NOT NULL UNIQUE,
+    display_name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    password_hash TEXT NOT NULL,
+    key BLOB NOT NULL,
+    applied INTEGER NOT NULL
+);
+CREATE TABLE sessions (
+    id BLOB PRIMARY KEY,
+    user BLOB NOT NULL,
+    device_name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    last_used_at INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    rotated_at INTEGER,
+    rotation_key BLOB,
+    revoked INTEGER NOT NULL,
+    applied INTEGER NOT NULL
+);
+CREATE INDEX sessions_of ON sessions (user, id) WHERE revoked = 0;
+CREATE TABLE groups (
+    id BLOB PRIMARY KEY,
+    kind TEXT NOT NULL,
+    name TEXT,
+    created_at INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    member_count INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    settings_applied INTEGER NOT NULL,
+    applied INTEGER NOT NULL
+);
+CREATE TABLE members (
+    grp BLOB NOT NULL,
+    user BLOB NOT NULL,
+    role TEXT NOT NULL,
+    joined INTEGER NOT NULL,
+    joined_at INTEGER NOT NULL,
+    removed INTEGER NOT NULL,
+    applied INTEGER NOT NULL,
+    PRIMARY KEY (grp, user)
+) WITHOUT ROWID;
+CREATE INDEX members_of ON members (user, grp) WHERE removed = 0;
+CREATE TABLE channels (
+    id BLOB PRIMARY KEY,
+    grp BLOB NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    applied INTEGER NOT NULL
+);
+CREATE INDEX channels_of ON channels (grp, id);
+CREATE TABLE reactions (
+    channel BLOB NOT NULL,
+    message INTEGER NOT NULL,
+    emoji TEXT NOT NULL,
+    user BLOB NOT NULL,
+    present INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    applied INTEGER NOT NULL,
+    PRIMARY KEY (channel, message, emoji, user)
+) WITHOUT ROWID;
+";
+
+/// The writing connection, with the tables in place.
+pub(super) fn connect_writer(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    prepare(&connection)?;
+    // Every commit is synced before it is acknowledged; 4,000 pages are 16 MB of log, and the
+    // file gives back what a long read made it grow by.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;
+         PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -16000;",
+    )?;
+    create(&connection)?;
+    Ok(connection)
+}
+
+pub(super) fn connect_reader(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    prepare(&connection)?;
+    connection.execute_batch("PRAGMA cache_size = -8000;")?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+fn create(connection: &Connection) -> Result<(), OpenError> {
+    let transaction = connection.unchecked_transaction()?;
+    let found: bool = transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta')",
+        [],
+        |row| row.get(0),
+    )?;
+    if !found {
+        transaction.execute_batch(TABLES)?;
+        transaction.execute(
+            "INSERT INTO meta (one, deployment, epoch, schema) VALUES (1, ?1, ?2, ?3)",
+            params![DeploymentId::generate().as_bytes(), FIRST_EPOCH, VERSION],
+        )?;
+    }
+    let schema: Option<i64> = transaction
+        .query_row("SELECT schema FROM meta", [], |row| row.get(0))
+        .optional()?;
+    match schema {
+        Some(VERSION) => Ok(transaction.commit()?),
+        found => Err(OpenError::Schema { found }),
+    }
+}
+
+pub(super) fn meta(connection: &Connection) -> Result<Meta, super::Failure> {
+    let mut statement = connection.prepare_cached("SELECT deployment, epoch FROM meta")?;
+    statement
+        .query_one([], |row| {
+            Ok((DeploymentId::from_bytes(row.get(0)?), row.get(1)?))
+        })
+        .map_err(super::Failure::from)
+        .and_then(|(deployment, epoch)| {
+            Ok(Meta {
+                deployment,
+                epoch: row::unsigned(epoch)?,
+            })
+        })
+}

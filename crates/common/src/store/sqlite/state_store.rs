@@ -1,0 +1,135 @@
+//! The state in SQLite: each method is one read transaction, or one job of the writer.
+
+use async_trait::async_trait;
+
+use super::{SqliteStore, accounts, apply, groups, schema};
+use crate::domain::{
+    ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, Session, SessionId,
+    StreamId, Timestamp, User, UserId,
+};
+use crate::store::{Account, Meta, NewUser, StateChange, StateStore, StoreError};
+
+#[async_trait]
+impl StateStore for SqliteStore {
+    async fn meta(&self) -> Result<Meta, StoreError> {
+        self.read(schema::meta).await
+    }
+
+    async fn apply(
+        &self,
+        stream: StreamId,
+        seq: Seq,
+        changes: Vec<StateChange>,
+    ) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.write(move |connection| apply::apply(connection, stream, seq, &changes))
+            .await
+    }
+
+    async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError> {
+        self.write(move |connection| accounts::create(connection, &user))
+            .await
+    }
+
+    async fn account(&self, username: &str) -> Result<Option<Account>, StoreError> {
+        let username = username.to_owned();
+        self.read(move |connection| accounts::account(connection, &username))
+            .await
+    }
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        self.read(move |connection| accounts::users(connection, &ids))
+            .await
+    }
+
+    async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
+        self.read(move |connection| accounts::session(connection, session))
+            .await
+    }
+
+    async fn sessions(
+        &self,
+        user: UserId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        self.read(move |connection| accounts::sessions(connection, user, after, limit))
+            .await
+    }
+
+    async fn rotate_session(
+        &self,
+        session: SessionId,
+        generation: u32,
+        at: Timestamp,
+        key: Option<Key>,
+    ) -> Result<bool, StoreError> {
+        let exchange = accounts::Exchange {
+            session,
+            generation,
+            rotation: Rotation { at, key },
+        };
+        self.write(move |connection| accounts::rotate(connection, &exchange))
+            .await
+    }
+
+    async fn group(&self, group: GroupId) -> Result<Option<Group>, StoreError> {
+        self.read(move |connection| groups::group(connection, group))
+            .await
+    }
+
+    async fn group_of(&self, channel: ChannelId) -> Result<Option<GroupId>, StoreError> {
+        self.read(move |connection| groups::group_of(connection, channel))
+            .await
+    }
+
+    async fn membership(
+        &self,
+        user: UserId,
+        group: GroupId,
+    ) -> Result<Option<Membership>, StoreError> {
+        self.read(move |connection| groups::membership(connection, user, group))
+            .await
+    }
+
+    async fn memberships(
+        &self,
+        user: UserId,
+        after: Option<GroupId>,
+        limit: usize,
+    ) -> Result<Vec<Membership>, StoreError> {
+        self.read(move |connection| groups::memberships(connection, user, after, limit))
+            .await
+    }
+
+    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<u64>, StoreError> {
+        let users = users.to_vec();
+        self.read(move |connection| accounts::group_counts(connection, &users))
+            .await
+    }
+
+    async fn streams_of(&self, user: UserId) -> Result<Vec<StreamId>, StoreError> {
+        self.read(move |connection| groups::streams_of(connection, user))
+            .await
+    }
+
+    async fn members(
+        &self,
+        group: GroupId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Member)>, StoreError> {
+        self.read(move |connection| groups::members(connection, group, after, limit))
+            .await
+    }
+
+    async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        self.read(move |connection| groups::acquaintances(connection, user, limit))
+            .await
+    }
+}
