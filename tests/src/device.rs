@@ -10,6 +10,7 @@
 //! 5. A lost connection is made again at once, then with growing random delays; close codes
 //!    that say so end the device.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -208,6 +209,8 @@ enum Found {
         stream: String,
         head: u64,
         part: Part,
+        /// Go back to `head` if need be: what is held cannot be continued.
+        reset: bool,
     },
     Gone(String),
 }
@@ -364,8 +367,17 @@ impl Link {
                 record.replica.forget(&stream);
                 Ok(false)
             }),
-            Found::TakenUp { stream, head, part } => self.change(|record| {
-                record.replica.take_up(&stream, head, part)?;
+            Found::TakenUp {
+                stream,
+                head,
+                part,
+                reset,
+            } => self.change(|record| {
+                // A channel created in the meantime may be further already.
+                let position = record.replica.cursor.get(&stream);
+                if reset || position.is_none_or(|position| *position < head) {
+                    record.replica.take_up(&stream, head, part)?;
+                }
                 Ok(false)
             }),
         }
@@ -402,7 +414,7 @@ async fn catch_up(
     found: &mpsc::Sender<Result<Found>>,
 ) -> Result<()> {
     let mut goal: Option<Cursor> = None;
-    let mut to_take_up = Cursor::new();
+    let mut to_take_up: BTreeMap<String, (u64, bool)> = BTreeMap::new();
     loop {
         let body = json!({"cursor": cursor, "limit": 500, "only": only});
         let answer = client.post("/v1/sync", &body).await?.ok()?;
@@ -412,13 +424,13 @@ async fn catch_up(
             if reset["reason"] == "gone" {
                 found.send(Ok(Found::Gone(stream))).await?;
             } else {
-                to_take_up.insert(stream, number(reset, "head")?);
+                to_take_up.insert(stream, (number(reset, "head")?, true));
             }
         }
         let goal = goal.get_or_insert_with(|| {
             for (stream, head) in &heads {
                 if !cursor.contains_key(stream) {
-                    to_take_up.insert(stream.clone(), *head);
+                    to_take_up.insert(stream.clone(), (*head, false));
                 }
             }
             heads
@@ -434,9 +446,14 @@ async fn catch_up(
             break;
         }
     }
-    for (stream, head) in to_take_up {
+    for (stream, (head, reset)) in to_take_up {
         let what = match Part::fetch(client, &stream).await? {
-            Some(part) => Found::TakenUp { stream, head, part },
+            Some(part) => Found::TakenUp {
+                stream,
+                head,
+                part,
+                reset,
+            },
             None => Found::Gone(stream),
         };
         found.send(Ok(what)).await?;
