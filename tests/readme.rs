@@ -2,7 +2,7 @@
 //!
 //! All `sh` blocks go through one shell, in order, but for those that start with `cargo run`:
 //! the server and the listener, which run beside it. A `json` or `text` block shows what the
-//! block before it prints; one marked `listener`, what the listener prints from there on.
+//! block before it prints; one marked `server` or `listener`, what that one prints from there on.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -33,7 +33,7 @@ async fn every_command_of_the_walk_through_does_what_the_readme_shows() -> anyho
         let context = || format!("in the block\n{}", block.text);
         match block.info {
             "sh" if block.text == PROGRAM => {
-                server = Some(place.serve().await.with_context(context)?);
+                server = Some(place.spawn(&block.text)?);
             }
             "sh" if block.text.starts_with(PROGRAM) => {
                 listener = Some(place.spawn(&block.text)?);
@@ -44,10 +44,20 @@ async fn every_command_of_the_walk_through_does_what_the_readme_shows() -> anyho
             }
             "json" => show_same(&block.text, &printed, matches_json).with_context(context)?,
             "text" => show_same(&block.text, &printed, matches_text).with_context(context)?,
+            "text server" => {
+                let server = server.as_mut().context("nobody serves yet")?;
+                let line = place.adapt(&block.text);
+                server
+                    .wait_for(&line, matches_text)
+                    .await
+                    .with_context(context)?;
+                place.wait_until_ready().await?;
+            }
             "json listener" => {
                 let listener = listener.as_mut().context("nobody listens yet")?;
                 for expected in block.text.lines() {
-                    listener.wait_for(expected).await.with_context(context)?;
+                    let shown = listener.wait_for(expected, matches_json);
+                    shown.await.with_context(context)?;
                 }
             }
             other => bail!("a block of the walk-through is marked `{other}`"),
@@ -109,14 +119,18 @@ impl Place {
         })
     }
 
-    /// Starts the server and waits until it has printed its address and answers there.
-    async fn serve(&self) -> anyhow::Result<Running> {
-        let mut server = self.spawn(&format!("{PROGRAM} 2>&1"))?;
-        let url = format!("http://{}", self.address);
-        while !server.line().await?.contains(&url) {}
-        let ready = reqwest::get(format!("{url}/readyz")).await?;
-        ensure!(ready.status().is_success(), "{url} is not ready");
-        Ok(server)
+    /// The address is printed when the listener is open; all that is behind it may take a
+    /// moment longer.
+    async fn wait_until_ready(&self) -> anyhow::Result<()> {
+        let url = format!("http://{}/readyz", self.address);
+        let polling = async {
+            while !reqwest::get(&url).await?.status().is_success() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok(())
+        };
+        let ready = tokio::time::timeout(DEADLINE, polling).await;
+        ready.context("the server does not become ready")?
     }
 }
 
@@ -156,10 +170,10 @@ impl Running {
 
     /// Reads on to the line that `expected` shows. What comes before it may be anything: a
     /// login is told to the user's other connections, sooner or later.
-    async fn wait_for(&mut self, expected: &str) -> anyhow::Result<()> {
+    async fn wait_for(&mut self, expected: &str, matches: Matches) -> anyhow::Result<()> {
         loop {
             let line = self.line().await?;
-            if matches_json(expected, &line)? {
+            if matches(expected, &line)? {
                 return Ok(());
             }
             eprintln!("not what was waited for: {line}");
@@ -195,11 +209,10 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     found
 }
 
-fn show_same(
-    expected: &str,
-    printed: &[String],
-    matches: fn(&str, &str) -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+/// Whether a line is what the README shows.
+type Matches = fn(&str, &str) -> anyhow::Result<bool>;
+
+fn show_same(expected: &str, printed: &[String], matches: Matches) -> anyhow::Result<()> {
     let mut same = expected.lines().count() == printed.len();
     for (expected, printed) in expected.lines().zip(printed) {
         same &= matches(expected, printed)?;
