@@ -1,1 +1,215 @@
-//! tidings-api
+//! The HTTP API: stateless. Every change goes through the log; every read of what only
+//! members may see asks the store who is one.
+//!
+//! A process that serves more than the API builds an [`Api`] and mounts its routes beside
+//! others; [`run`] is for the API's own binary.
+
+mod answer;
+mod extract;
+mod fields;
+mod openapi;
+mod router;
+mod routes;
+mod service;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use actix_web::web::{Data, ServiceConfig};
+use anyhow::Context as _;
+use tidings_common::auth::Keys;
+use tidings_common::backends::Backends;
+use tidings_common::bus::Bus;
+use tidings_common::clock::{Clock, SystemClock};
+use tidings_common::config::Config;
+use tidings_common::log::{Log, Revocations};
+use tidings_common::store::{Store, StoreError};
+use tidings_common::telemetry::Metrics;
+use tidings_http::access_log::AccessLog;
+use tidings_http::health::{self, Readiness};
+use tidings_http::server::{ServerOptions, serve};
+use tidings_http::{Authenticator, BodyLimit};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
+
+pub use service::BadParameters;
+use service::{
+    Accounts, Channels, Context, Groups, Members, Messages, Passwords, Sessions, Sync, Tickets,
+};
+
+/// What an [`Api`] shares with the rest of its process.
+pub struct Surroundings {
+    pub keys: Arc<Keys>,
+    pub clock: Arc<dyn Clock>,
+    pub log: Log,
+    /// Read to the head.
+    pub revocations: Arc<Revocations>,
+}
+
+/// Why the API cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the installation's id cannot be read")]
+    Store(#[from] StoreError),
+    #[error("passwords cannot be hashed")]
+    Passwords(#[from] BadParameters),
+}
+
+/// The API, ready to be mounted. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    state: Data<ApiState>,
+    authenticator: Data<Authenticator>,
+    body_limit: BodyLimit,
+    openapi: Arc<OpenApi>,
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+}
+
+/// What handlers work with: one service for each resource.
+struct ApiState {
+    accounts: Accounts,
+    sessions: Sessions,
+    groups: Groups,
+    members: Members,
+    channels: Channels,
+    messages: Messages,
+    sync: Sync,
+    tickets: Tickets,
+}
+
+impl Api {
+    /// Reads from the store who this installation is.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]
+    pub async fn start(
+        config: &Config,
+        backends: &Backends,
+        surroundings: Surroundings,
+    ) -> Result<Self, StartError> {
+        let Surroundings {
+            keys,
+            clock,
+            log,
+            revocations,
+        } = surroundings;
+        let context = Context {
+            store: backends.store.clone(),
+            log,
+            clock: clock.clone(),
+            keys: keys.clone(),
+            limits: config.limits,
+            auth: config.auth.clone(),
+            deployment: backends.store.meta().await?.deployment,
+            partitions: config.bus.partitions,
+            realtime_url: config.ws.public_url.clone(),
+        };
+        let passwords = Arc::new(Passwords::new(&config.auth)?);
+        Ok(Self {
+            state: Data::new(ApiState::new(&context, &passwords)),
+            authenticator: Data::new(Authenticator::new(keys, clock, revocations)),
+            body_limit: BodyLimit(config.limits.body_bytes),
+            openapi: Arc::new(openapi::document()),
+            store: backends.store.clone(),
+            bus: backends.bus.clone(),
+        })
+    }
+
+    /// Mounts `/v1/…` (but the realtime routes), `/openapi.json` and `/docs`.
+    pub fn routes(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> {
+        let api = self.clone();
+        move |config| {
+            config
+                .app_data(api.state.clone())
+                .app_data(api.authenticator.clone())
+                .app_data(api.body_limit);
+            router::mount(config, &api.openapi);
+        }
+    }
+
+    /// Adds what the API needs to take work: the store. Without the bus it commits all the
+    /// same, and the relay announces later.
+    #[must_use]
+    pub fn checks(&self, readiness: Readiness) -> Readiness {
+        let (store, bus) = (self.store.clone(), self.bus.clone());
+        readiness
+            .required("store", move || {
+                let store = store.clone();
+                async move { store.meta().await.map(|_| ()).map_err(|_| "down") }
+            })
+            .reported("bus", move || {
+                let bus = bus.clone();
+                async move { bus.check().await.map_err(|_| "down") }
+            })
+    }
+
+    /// The description of the API, as `/openapi.json` has it.
+    #[must_use]
+    pub fn openapi() -> OpenApi {
+        openapi::document()
+    }
+}
+
+impl ApiState {
+    fn new(context: &Context, passwords: &Arc<Passwords>) -> Self {
+        let context = || context.clone();
+        Self {
+            accounts: Accounts::new(context(), passwords.clone()),
+            sessions: Sessions::new(context(), passwords.clone()),
+            groups: Groups::new(context()),
+            members: Members::new(context()),
+            channels: Channels::new(context()),
+            messages: Messages::new(context()),
+            sync: Sync::new(context()),
+            tickets: Tickets::new(context()),
+        }
+    }
+}
+
+/// Runs an API server of its own on `listener` until `shutdown`, then finishes what is in
+/// flight.
+///
+/// # Errors
+///
+/// If the store cannot be read, or the server cannot be started.
+pub async fn run(
+    config: Config,
+    backends: Backends,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let secret = config.auth.secret.as_ref();
+    let secret = secret.context("auth.secret is missing")?;
+    let keys = Arc::new(Keys::new(secret));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let runtime = Handle::current();
+    let (store, bus) = (backends.store.clone(), backends.bus.clone());
+    let access_ttl = config.auth.access_ttl;
+    let log = Log::start(store.clone(), bus.clone(), clock.clone(), runtime.clone());
+    let revocations = Revocations::start(store, bus, clock.clone(), access_ttl, &runtime)
+        .await
+        .context("reading which sessions have ended")?;
+    let surroundings = Surroundings {
+        keys,
+        clock,
+        log: log.clone(),
+        revocations,
+    };
+    let api = Api::start(&config, &backends, surroundings).await?;
+    let metrics = Data::new(Metrics::default());
+    let readiness = Data::new(api.checks(Readiness::default()));
+    let options = ServerOptions::new(AccessLog::new(&metrics));
+    let routes = api.routes();
+    let configure = move |app: &mut ServiceConfig| {
+        app.app_data(readiness.clone())
+            .app_data(metrics.clone())
+            .configure(health::routes)
+            .configure(&routes);
+    };
+    let served = serve(listener, options, configure, shutdown).await;
+    log.stop().await;
+    served.context("serving HTTP")
+}

@@ -21,6 +21,10 @@ pub enum Refusal {
     /// The resource is no longer at the version that the caller named.
     #[error("the resource has changed: its version is now {version}")]
     PreconditionFailed { version: u64 },
+    /// Everything is as asked already, so there is no change to commit. The caller answers
+    /// with the present state; nobody sees this as an error.
+    #[error("there is nothing to change")]
+    Unchanged,
 }
 
 impl Refusal {

@@ -1,0 +1,105 @@
+//! Channels.
+
+use actix_web::web::Data;
+use actix_web::{HttpResponse, delete, get, patch, post};
+use tidings_common::domain::{ChannelId, GroupId, Name};
+use tidings_common::wire;
+use tidings_http::{Authenticated, Json, Path, Problem};
+
+use super::{KeyHeader, VersionHeader};
+use crate::ApiState;
+use crate::answer::{Answer, no_content};
+use crate::extract::{IdempotencyKey, IfMatch, in_time};
+use crate::fields::only;
+use crate::service::ChannelAtHead;
+
+fn shown(found: ChannelAtHead) -> wire::Channel {
+    wire::Channel::at_head(found.channel, found.head)
+}
+
+/// Creates a channel; admins and the owner may.
+#[utoipa::path(
+    tag = "channels",
+    params(("group" = Uuid, Path), KeyHeader),
+    responses((status = 201, description = "The channel", body = wire::Channel)),
+)]
+#[post("/v1/groups/{group}/channels")]
+pub(crate) async fn create_channel(
+    state: Data<ApiState>,
+    Authenticated(who): Authenticated,
+    key: IdempotencyKey,
+    Path(group): Path<GroupId>,
+    Json(body): Json<wire::CreateChannel>,
+) -> Result<HttpResponse, Problem> {
+    let name = only("/name", Name::parse(body.name))?;
+    let done = in_time(state.channels.create(who.user, group, name, key.as_ref())).await?;
+    let channel = shown(done.value);
+    Ok(Answer::created()
+        .replayed(done.replayed)
+        .version(channel.version)
+        .json(channel))
+}
+
+/// A channel.
+#[utoipa::path(
+    tag = "channels",
+    params(("channel" = Uuid, Path)),
+    responses((status = 200, description = "The channel, with its `ETag`", body = wire::Channel)),
+)]
+#[get("/v1/channels/{channel}")]
+pub(crate) async fn get_channel(
+    state: Data<ApiState>,
+    Authenticated(who): Authenticated,
+    Path(channel): Path<ChannelId>,
+) -> Result<HttpResponse, Problem> {
+    let channel = shown(in_time(state.channels.get(who.user, channel)).await?);
+    Ok(Answer::ok().version(channel.version).json(channel))
+}
+
+/// Changes the settings of a channel; admins and the owner of its group may.
+#[utoipa::path(
+    tag = "channels",
+    params(("channel" = Uuid, Path), KeyHeader, VersionHeader),
+    responses((status = 200, description = "The channel, with its `ETag`", body = wire::Channel)),
+)]
+#[patch("/v1/channels/{channel}")]
+pub(crate) async fn update_channel(
+    state: Data<ApiState>,
+    Authenticated(who): Authenticated,
+    key: IdempotencyKey,
+    IfMatch(precondition): IfMatch,
+    Path(channel): Path<ChannelId>,
+    Json(body): Json<wire::UpdateChannel>,
+) -> Result<HttpResponse, Problem> {
+    let name = only("/name", Name::parse(body.name))?;
+    let rename = state
+        .channels
+        .rename(who.user, channel, name, precondition, key.as_ref());
+    let done = in_time(rename).await?;
+    let channel = shown(done.value);
+    Ok(Answer::ok()
+        .replayed(done.replayed)
+        .version(channel.version)
+        .json(channel))
+}
+
+/// Deletes a channel for everybody; admins and the owner of its group may.
+#[utoipa::path(
+    tag = "channels",
+    params(("channel" = Uuid, Path), KeyHeader, VersionHeader),
+    responses((status = 204, description = "It is gone")),
+)]
+#[delete("/v1/channels/{channel}")]
+pub(crate) async fn delete_channel(
+    state: Data<ApiState>,
+    Authenticated(who): Authenticated,
+    key: IdempotencyKey,
+    IfMatch(precondition): IfMatch,
+    Path(channel): Path<ChannelId>,
+) -> Result<HttpResponse, Problem> {
+    let delete = state
+        .channels
+        .delete(who.user, channel, precondition, key.as_ref());
+    let done = in_time(delete).await?;
+    Ok(no_content(done.replayed))
+}

@@ -1,0 +1,214 @@
+//! Channels of a group.
+
+use tidings_common::domain::{
+    Change, Channel, ChannelId, Entry, Group, GroupId, IdempotencyKey, Name, Refusal, RequestHash,
+    Seq, UserId,
+};
+use tidings_common::log::Committed;
+use tidings_common::store::Store;
+
+use super::proposal::GroupChange;
+use super::{Context, Done, Mutation, Precondition, ServiceError};
+
+pub(crate) struct Channels {
+    context: Context,
+}
+
+/// A channel with the end of its stream.
+#[derive(Debug)]
+pub(crate) struct ChannelAtHead {
+    pub(crate) channel: Channel,
+    pub(crate) head: Seq,
+}
+
+impl Channels {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    pub(crate) async fn create(
+        &self,
+        who: UserId,
+        group: GroupId,
+        name: Name,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Done<ChannelAtHead>, ServiceError> {
+        let route = "POST /v1/groups/{group}/channels";
+        let name = name.into_string();
+        let request = RequestHash::of(route, &[group.as_bytes(), name.as_bytes()]);
+        let seed = Context::seed(key);
+        let channel = ChannelId::derived(&[
+            self.context.deployment.as_bytes(),
+            who.as_bytes(),
+            route.as_bytes(),
+            group.as_bytes(),
+            &seed,
+        ]);
+        let most = usize::try_from(self.context.limits.channels_per_group).unwrap_or(usize::MAX);
+        let rule = move |state: &Group| {
+            state.may_manage(who)?;
+            if state.channels.len() >= most {
+                return Err(Refusal::Conflict(
+                    "the group has as many channels as it can",
+                ));
+            }
+            Ok(Change::ChannelCreated {
+                channel,
+                name: name.clone(),
+            })
+        };
+        let committed = self.change(who, group, key, request, rule).await?;
+        self.done(group, channel, committed).await
+    }
+
+    pub(crate) async fn get(
+        &self,
+        who: UserId,
+        channel: ChannelId,
+    ) -> Result<ChannelAtHead, ServiceError> {
+        let channel = readable(self.context.store.as_ref(), who, channel).await?;
+        self.at_head(channel).await
+    }
+
+    pub(crate) async fn rename(
+        &self,
+        who: UserId,
+        channel: ChannelId,
+        name: Name,
+        precondition: Precondition,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Done<ChannelAtHead>, ServiceError> {
+        let group = self.group_of(channel).await?;
+        let name = name.into_string();
+        let parts = [channel.as_bytes().as_slice(), name.as_bytes()];
+        let request = RequestHash::of("PATCH /v1/channels/{channel}", &parts);
+        let rule = move |state: &Group| {
+            let version = manageable(state, who, channel)?.version;
+            precondition.check(version)?;
+            Ok(Change::ChannelUpdated {
+                channel,
+                name: name.clone(),
+            })
+        };
+        let committed = self.change(who, group, key, request, rule).await?;
+        self.done(group, channel, committed).await
+    }
+
+    pub(crate) async fn delete(
+        &self,
+        who: UserId,
+        channel: ChannelId,
+        precondition: Precondition,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Done<()>, ServiceError> {
+        let group = self.group_of(channel).await?;
+        let request = RequestHash::of("DELETE /v1/channels/{channel}", &[channel.as_bytes()]);
+        let rule = move |state: &Group| {
+            let version = manageable(state, who, channel)?.version;
+            precondition.check(version)?;
+            Ok(Change::ChannelDeleted { channel })
+        };
+        let committed = self.change(who, group, key, request, rule).await?;
+        Ok(Done {
+            value: (),
+            replayed: committed.replayed,
+        })
+    }
+
+    /// A channel stays in its group for ever, also once it is deleted, so this does not decide
+    /// anything: whether the caller may know of it is decided in the proposal.
+    async fn group_of(&self, channel: ChannelId) -> Result<GroupId, ServiceError> {
+        let group = self.context.store.group_of(channel).await?;
+        group.ok_or(ServiceError::NotFound)
+    }
+
+    async fn change<R>(
+        &self,
+        who: UserId,
+        group: GroupId,
+        key: Option<&IdempotencyKey>,
+        request: RequestHash,
+        rule: R,
+    ) -> Result<Committed, ServiceError>
+    where
+        R: Fn(&Group) -> Result<Change, Refusal> + Send + Sync + 'static,
+    {
+        let mutation = Mutation {
+            actor: who,
+            stream: group.into(),
+            key,
+            request: Some(request),
+            proposal: GroupChange {
+                store: self.context.store.clone(),
+                group,
+                rule,
+            },
+        };
+        self.context.append(mutation).await
+    }
+
+    /// The channel as it is now; if it (or, of a replay, the caller) is gone, as it was.
+    async fn done(
+        &self,
+        group: GroupId,
+        channel: ChannelId,
+        committed: Committed,
+    ) -> Result<Done<ChannelAtHead>, ServiceError> {
+        let Committed { entry, replayed } = committed;
+        let who = entry.actor;
+        let state = self.context.store.group(group).await?;
+        let visible = state.and_then(|state| {
+            let visible = who.and_then(|who| state.channel_for(who, channel).ok());
+            visible.cloned()
+        });
+        let value = match visible {
+            Some(channel) => self.at_head(channel).await?,
+            None => ChannelAtHead {
+                channel: as_of(&entry, group, channel),
+                head: 0,
+            },
+        };
+        Ok(Done { value, replayed })
+    }
+
+    async fn at_head(&self, channel: Channel) -> Result<ChannelAtHead, ServiceError> {
+        let heads = self.context.store.heads(&[channel.id.into()]).await?;
+        let head = heads.first().copied().unwrap_or_default();
+        Ok(ChannelAtHead { channel, head })
+    }
+}
+
+/// A channel that the caller may read now, by the store and not by a cache.
+pub(super) async fn readable(
+    store: &dyn Store,
+    who: UserId,
+    channel: ChannelId,
+) -> Result<Channel, ServiceError> {
+    let group = store.group_of(channel).await?;
+    let group = group.ok_or(ServiceError::NotFound)?;
+    let membership = store.membership(who, group).await?;
+    let membership = membership.ok_or(ServiceError::NotFound)?;
+    let mut channels = membership.channels.into_iter();
+    let found = channels.find(|one| one.id == channel);
+    found.ok_or(ServiceError::NotFound)
+}
+
+fn manageable(state: &Group, who: UserId, channel: ChannelId) -> Result<&Channel, Refusal> {
+    let found = state.channel_for(who, channel)?;
+    state.may_manage(who)?;
+    Ok(found)
+}
+
+fn as_of(entry: &Entry, group: GroupId, channel: ChannelId) -> Channel {
+    let name = match &entry.change {
+        Change::ChannelCreated { name, .. } | Change::ChannelUpdated { name, .. } => name.clone(),
+        _ => String::new(),
+    };
+    Channel {
+        id: channel,
+        group,
+        name,
+        version: entry.seq,
+        created_at: entry.at,
+    }
+}

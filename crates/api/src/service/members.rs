@@ -1,0 +1,301 @@
+//! Who is in a group, and as what.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidings_common::domain::{
+    Change, Group, GroupId, Head, IdempotencyKey, Member, Refusal, RequestHash, Role, UserId,
+};
+use tidings_common::log::{Committed, Draft, NotValid, Proposal};
+use tidings_common::store::Store;
+
+use super::groups::refuse_full;
+use super::proposal::{GroupChange, decided};
+use super::{Context, Done, Listed, Mutation, Put, ServiceError};
+
+pub(crate) struct Members {
+    context: Context,
+}
+
+impl Members {
+    pub(crate) fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    pub(crate) async fn list(
+        &self,
+        who: UserId,
+        group: GroupId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Listed<(UserId, Member)>, ServiceError> {
+        let store = &self.context.store;
+        let membership = store.membership(who, group).await?;
+        membership.ok_or(ServiceError::NotFound)?;
+        let items = store.members(group, after, limit + 1).await?;
+        Ok(Listed::cut(items, limit))
+    }
+
+    /// Makes `user` a member, or gives a member the role.
+    pub(crate) async fn put(
+        &self,
+        who: UserId,
+        group: GroupId,
+        user: UserId,
+        role: Option<Role>,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Put<(UserId, Member)>, ServiceError> {
+        let role_name = role.map_or("", Role::as_str);
+        let parts = [group.as_bytes(), user.as_bytes(), role_name.as_bytes()];
+        let mutation = Mutation {
+            actor: who,
+            stream: group.into(),
+            key,
+            request: Some(RequestHash::of(
+                "PUT /v1/groups/{group}/members/{user}",
+                &parts,
+            )),
+            proposal: PutMember {
+                store: self.context.store.clone(),
+                who,
+                group,
+                user,
+                role,
+                keyed: key.is_some(),
+                most_members: self.context.limits.fanout_limit,
+                most_groups: u64::from(self.context.limits.groups_per_user),
+            },
+        };
+        match self.context.append(mutation).await {
+            Ok(committed) => Ok(Put {
+                created: matches!(committed.entry.change, Change::MemberAdded { .. }),
+                replayed: committed.replayed,
+                value: self.after(group, user, &committed).await?,
+            }),
+            Err(ServiceError::Unchanged) => Ok(Put {
+                created: false,
+                replayed: false,
+                value: self.get(group, user).await?.ok_or(ServiceError::NotFound)?,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes a member's role; the owner may. Ownership is not passed on this way.
+    pub(crate) async fn update(
+        &self,
+        who: UserId,
+        group: GroupId,
+        user: UserId,
+        role: Role,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Done<(UserId, Member)>, ServiceError> {
+        let route = "PATCH /v1/groups/{group}/members/{user}";
+        let parts = [
+            group.as_bytes(),
+            user.as_bytes(),
+            role.as_str().as_bytes(),
+        ];
+        let rule = move |state: &Group| set_role(state, who, user, role);
+        let request = RequestHash::of(route, &parts);
+        let committed = self.change(who, group, key, request, rule).await?;
+        Ok(Done {
+            replayed: committed.replayed,
+            value: self.after(group, user, &committed).await?,
+        })
+    }
+
+    /// Removes somebody, or leaves.
+    pub(crate) async fn remove(
+        &self,
+        who: UserId,
+        group: GroupId,
+        user: UserId,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Done<()>, ServiceError> {
+        let route = "DELETE /v1/groups/{group}/members/{user}";
+        let parts: [&[u8]; 2] = [group.as_bytes(), user.as_bytes()];
+        let rule = move |state: &Group| {
+            state.may_remove(who, user)?;
+            Ok(Change::MemberRemoved { user })
+        };
+        let request = RequestHash::of(route, &parts);
+        let committed = self.change(who, group, key, request, rule).await?;
+        Ok(Done {
+            value: (),
+            replayed: committed.replayed,
+        })
+    }
+
+    async fn change<R>(
+        &self,
+        who: UserId,
+        group: GroupId,
+        key: Option<&IdempotencyKey>,
+        request: RequestHash,
+        rule: R,
+    ) -> Result<Committed, ServiceError>
+    where
+        R: Fn(&Group) -> Result<Change, Refusal> + Send + Sync + 'static,
+    {
+        let mutation = Mutation {
+            actor: who,
+            stream: group.into(),
+            key,
+            request: Some(request),
+            proposal: GroupChange {
+                store: self.context.store.clone(),
+                group,
+                rule,
+            },
+        };
+        self.context.append(mutation).await
+    }
+
+    async fn get(
+        &self,
+        group: GroupId,
+        user: UserId,
+    ) -> Result<Option<(UserId, Member)>, ServiceError> {
+        let state = self.context.store.group(group).await?;
+        let member = state.and_then(|state| state.members.get(&user).copied());
+        Ok(member.map(|member| (user, member)))
+    }
+
+    /// The member as it is now; of a replay for somebody who has gone since, as it was.
+    async fn after(
+        &self,
+        group: GroupId,
+        user: UserId,
+        committed: &Committed,
+    ) -> Result<(UserId, Member), ServiceError> {
+        if let Some(member) = self.get(group, user).await? {
+            return Ok(member);
+        }
+        let entry = &committed.entry;
+        let role = match &entry.change {
+            Change::MemberAdded { role, .. } | Change::MemberUpdated { role, .. } => *role,
+            _ => Role::Member,
+        };
+        let member = Member {
+            role,
+            joined: entry.seq,
+            joined_at: entry.at,
+        };
+        Ok((user, member))
+    }
+}
+
+fn set_role(state: &Group, who: UserId, user: UserId, role: Role) -> Result<Change, Refusal> {
+    state.may_own(who)?;
+    let member = state.members.get(&user).ok_or(Refusal::NotFound)?;
+    if member.role == Role::Owner {
+        return Err(Refusal::Conflict("a group cannot be without an owner"));
+    }
+    Ok(Change::MemberUpdated { user, role })
+}
+
+struct PutMember {
+    store: Arc<dyn Store>,
+    who: UserId,
+    group: GroupId,
+    user: UserId,
+    role: Option<Role>,
+    /// What a key stands for must be in the log, or its repetition could have an effect later;
+    /// so with a key even a change to the same role is committed.
+    keyed: bool,
+    most_members: u32,
+    most_groups: u64,
+}
+
+#[async_trait]
+impl Proposal for PutMember {
+    fn reads_state(&self) -> bool {
+        true
+    }
+
+    async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
+        let state = self.store.group(self.group).await?;
+        let state = state.ok_or(Refusal::NotFound)?;
+        state.may_manage(self.who)?;
+        match state.members.get(&self.user) {
+            Some(member) => Ok(decided(self.keep(&state, *member)?)),
+            None => self.add(&state).await,
+        }
+    }
+}
+
+impl PutMember {
+    fn keep(&self, state: &Group, member: Member) -> Result<Change, Refusal> {
+        let role = self.role.unwrap_or(member.role);
+        if role != member.role {
+            return set_role(state, self.who, self.user, role);
+        }
+        if !self.keyed {
+            return Err(Refusal::Unchanged);
+        }
+        Ok(Change::MemberUpdated {
+            user: self.user,
+            role,
+        })
+    }
+
+    async fn add(&self, state: &Group) -> Result<Draft, NotValid> {
+        let role = self.role.unwrap_or(Role::Member);
+        if role > Role::Member {
+            state.may_own(self.who)?;
+        }
+        if self.store.users(&[self.user]).await?.is_empty() {
+            return Err(Refusal::NotFound.into());
+        }
+        if state.members.len() >= usize::try_from(self.most_members).unwrap_or(usize::MAX) {
+            return Err(Refusal::Conflict("the group is full").into());
+        }
+        refuse_full(self.store.as_ref(), &[self.user], self.most_groups).await?;
+        Ok(decided(Change::MemberAdded {
+            user: self.user,
+            role,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use tidings_common::domain::{GroupKind, Timestamp};
+
+    #[test]
+    fn only_the_owner_gives_roles_and_never_loses_theirs_so() {
+        let [owner, admin, member, stranger] = std::array::from_fn(|_| UserId::generate());
+        let as_role = |role| Member {
+            role,
+            joined: 1,
+            joined_at: Timestamp::default(),
+        };
+        let state = Group {
+            id: GroupId::generate(),
+            kind: GroupKind::Group,
+            name: None,
+            created_at: Timestamp::default(),
+            version: 1,
+            applied: 1,
+            deleted: false,
+            members: BTreeMap::from([
+                (owner, as_role(Role::Owner)),
+                (admin, as_role(Role::Admin)),
+                (member, as_role(Role::Member)),
+            ]),
+            channels: BTreeMap::new(),
+        };
+        let check = |who, user, expected: fn(&Refusal) -> bool| {
+            let refusal = set_role(&state, who, user, Role::Admin).unwrap_err();
+            assert!(expected(&refusal), "{refusal:?}");
+        };
+        assert!(set_role(&state, owner, member, Role::Admin).is_ok());
+        check(owner, owner, |no| matches!(no, Refusal::Conflict(_)));
+        check(owner, stranger, |no| matches!(no, Refusal::NotFound));
+        check(admin, member, |no| matches!(no, Refusal::Forbidden(_)));
+        check(stranger, member, |no| matches!(no, Refusal::NotFound));
+    }
+}

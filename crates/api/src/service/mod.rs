@@ -1,0 +1,128 @@
+//! The rules, one file per resource. Knows the domain, the log and the store's traits; no
+//! HTTP, no wire forms, no drivers.
+//!
+//! Whatever refuses a mutation stands in its proposal's `validate`, not before the append:
+//! the log looks the key up before it passes a refusal on, so a repetition gets the first
+//! result even where the rules would say no by now.
+
+mod accounts;
+mod channels;
+mod error;
+mod groups;
+mod members;
+mod messages;
+mod paging;
+mod passwords;
+mod precondition;
+mod proposal;
+mod refresh;
+mod sessions;
+mod sync;
+mod tickets;
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use tidings_common::auth::Keys;
+use tidings_common::clock::Clock;
+use tidings_common::config::{AuthConfig, Limits};
+use tidings_common::domain::{DeploymentId, IdempotencyKey, Key, RequestHash, StreamId, UserId};
+use tidings_common::log::{Append, Committed, Log, Proposal};
+use tidings_common::store::Store;
+
+pub(crate) use accounts::{Accounts, Registration};
+pub(crate) use channels::{ChannelAtHead, Channels};
+pub(crate) use error::ServiceError;
+pub(crate) use groups::{Groups, Invited, NewGroup};
+pub(crate) use members::Members;
+pub(crate) use messages::{Messages, NewMessage};
+pub(crate) use paging::ResetReason;
+pub(crate) use passwords::{BadParameters, Passwords};
+pub(crate) use precondition::Precondition;
+pub(crate) use sessions::{Login, Sessions};
+pub(crate) use sync::{Encoded, Sync, SyncFrom, Synced};
+pub(crate) use tickets::{IssuedTicket, Tickets};
+
+/// What every service works with.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) log: Log,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) limits: Limits,
+    pub(crate) auth: AuthConfig,
+    pub(crate) deployment: DeploymentId,
+    pub(crate) partitions: NonZeroU16,
+    /// Base of the addresses in tickets, without a trailing slash.
+    pub(crate) realtime_url: String,
+}
+
+/// The outcome of a mutation.
+#[derive(Debug)]
+pub(crate) struct Done<T> {
+    pub(crate) value: T,
+    /// It is the result of an earlier request with the same key.
+    pub(crate) replayed: bool,
+}
+
+/// The outcome of a mutation that creates what is not there.
+#[derive(Debug)]
+pub(crate) struct Put<T> {
+    pub(crate) value: T,
+    pub(crate) created: bool,
+    pub(crate) replayed: bool,
+}
+
+/// Part of a list.
+#[derive(Debug)]
+pub(crate) struct Listed<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) more: bool,
+}
+
+impl<T> Listed<T> {
+    /// Of `items`, read with a limit one above `limit` to see whether there is more.
+    fn cut(mut items: Vec<T>, limit: usize) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, more }
+    }
+}
+
+/// A mutation on its way into the log.
+struct Mutation<'a, P> {
+    actor: UserId,
+    stream: StreamId,
+    key: Option<&'a IdempotencyKey>,
+    /// None where the body holds secrets.
+    request: Option<RequestHash>,
+    proposal: P,
+}
+
+impl Context {
+    async fn append<P: Proposal + 'static>(
+        &self,
+        mutation: Mutation<'_, P>,
+    ) -> Result<Committed, ServiceError> {
+        let Mutation { actor, key, .. } = mutation;
+        let append = Append {
+            stream: mutation.stream,
+            actor: Some(actor),
+            key: key.map_or_else(Key::unique, |key| Key::of_client(actor, key)),
+            request: mutation.request,
+            proposal: Arc::new(mutation.proposal),
+        };
+        Ok(self.log.append(append).await?)
+    }
+
+    /// What an id of something new is derived from, so that a repetition on any server meets
+    /// its own entry: the client's key, or for a request without one something unique.
+    fn seed(key: Option<&IdempotencyKey>) -> Vec<u8> {
+        match key {
+            Some(key) => key.as_str().as_bytes().to_vec(),
+            // Longer than a client's key can be, and not ASCII: it never equals one.
+            None => [&[0xff; 65], Key::unique().as_bytes().as_slice()].concat(),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The arithmetic of sync, without any reading: what a cursor lacks, and in which order and
+//! up to which size it is given out.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tidings_common::domain::{Cursor, Seq, StreamId};
+
+/// Most deltas of one stream in a row while others wait.
+const TURN: usize = 100;
+/// Most bytes of deltas in an answer, but one delta is always given.
+const PAGE_BYTES: usize = 1024 * 1024;
+/// Who lacks more of a stream than this reads the state instead.
+const TOO_FAR_BEHIND: Seq = 10_000;
+
+/// Why a position cannot be continued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ResetReason {
+    Expired,
+    Gone,
+    Ahead,
+    Restored,
+    Behind,
+}
+
+/// What a cursor lacks.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// With the stream's head; 0 if it is gone.
+    pub(super) resets: BTreeMap<StreamId, (Seq, ResetReason)>,
+    /// Ends of the streams that the cursor lacks or is behind in.
+    pub(super) heads: BTreeMap<StreamId, Seq>,
+    /// What is to be given out, in the order of the streams' ids: `u:`, `g:`, the others.
+    pub(super) lanes: Vec<Lane>,
+}
+
+/// A stream of which there is something to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lane {
+    pub(super) stream: StreamId,
+    /// What the client holds, or has been given.
+    pub(super) at: Seq,
+    pub(super) head: Seq,
+}
+
+impl Gap {
+    /// Compares a cursor with the heads of the caller's streams (of those that are looked at:
+    /// streams that the cursor names and `heads` lacks are not the caller's).
+    pub(super) fn between(cursor: &Cursor, heads: &BTreeMap<StreamId, Seq>, restored: bool) -> Self {
+        let mut gap = Self::default();
+        for (&stream, &at) in cursor {
+            let Some(&head) = heads.get(&stream) else {
+                gap.resets.insert(stream, (0, ResetReason::Gone));
+                continue;
+            };
+            let reason = match at.cmp(&head) {
+                _ if restored => ResetReason::Restored,
+                std::cmp::Ordering::Equal => continue,
+                std::cmp::Ordering::Greater => ResetReason::Ahead,
+                std::cmp::Ordering::Less if head - at > TOO_FAR_BEHIND => ResetReason::Behind,
+                std::cmp::Ordering::Less => {
+                    gap.heads.insert(stream, head);
+                    gap.lanes.push(Lane { stream, at, head });
+                    continue;
+                }
+            };
+            gap.resets.insert(stream, (head, reason));
+            gap.heads.insert(stream, head);
+        }
+        let lacking = heads.iter().filter(|(stream, _)| !cursor.contains_key(stream));
+        gap.heads.extend(lacking);
+        gap
+    }
+}
+
+/// What to read next: entries with `after < seq ≤ through`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Read {
+    pub(super) stream: StreamId,
+    pub(super) after: Seq,
+    pub(super) through: Seq,
+}
+
+/// An entry that was read.
+#[derive(Debug)]
+pub(super) struct Item<D> {
+    pub(super) seq: Seq,
+    /// None: not for clients. The cursor passes over it.
+    pub(super) delta: Option<D>,
+    pub(super) bytes: usize,
+}
+
+/// Fills one page, turn by turn: ask what to read, read it, hand it over.
+#[derive(Debug)]
+pub(super) struct Pager<D> {
+    lanes: VecDeque<Lane>,
+    page: Vec<(StreamId, usize, D)>,
+    advanced: Cursor,
+    expired: BTreeSet<StreamId>,
+    limit: usize,
+    bytes: usize,
+    full: bool,
+}
+
+/// A page.
+#[derive(Debug)]
+pub(super) struct Filled<D> {
+    pub(super) deltas: Vec<D>,
+    /// How far each stream was given out.
+    pub(super) advanced: Cursor,
+    /// Streams whose entries had a hole; nothing of them is in `deltas`.
+    pub(super) expired: BTreeSet<StreamId>,
+    pub(super) more: bool,
+}
+
+impl<D> Pager<D> {
+    pub(super) fn new(lanes: Vec<Lane>, limit: usize) -> Self {
+        Self {
+            lanes: lanes.into(),
+            page: Vec::new(),
+            advanced: Cursor::new(),
+            expired: BTreeSet::new(),
+            limit,
+            bytes: 0,
+            full: false,
+        }
+    }
+
+    /// None: the page is complete.
+    pub(super) fn next(&self) -> Option<Read> {
+        let lane = self.lanes.front()?;
+        let room = self.limit.saturating_sub(self.page.len());
+        if self.full || room == 0 {
+            return None;
+        }
+        let most = Seq::try_from(room.min(TURN)).unwrap_or(Seq::MAX);
+        Some(Read {
+            stream: lane.stream,
+            after: lane.at,
+            through: lane.head.min(lane.at.saturating_add(most)),
+        })
+    }
+
+    /// Takes what was read for the last [`Pager::next`], ascending.
+    pub(super) fn accept(&mut self, read: Read, items: Vec<Item<D>>) {
+        let Some(mut lane) = self.lanes.pop_front() else {
+            return;
+        };
+        let positions = items.iter().map(|item| item.seq);
+        if !positions.eq(read.after + 1..=read.through) {
+            self.expire(lane.stream);
+            return;
+        }
+        for item in items {
+            if let Some(delta) = item.delta {
+                if self.bytes + item.bytes > PAGE_BYTES && !self.page.is_empty() {
+                    self.full = true;
+                    break;
+                }
+                self.bytes += item.bytes;
+                self.page.push((lane.stream, item.bytes, delta));
+            }
+            lane.at = item.seq;
+            self.advanced.insert(lane.stream, item.seq);
+        }
+        if lane.at == lane.head {
+            return;
+        }
+        match lane.stream {
+            StreamId::User(_) | StreamId::Group(_) => self.lanes.push_front(lane),
+            StreamId::Channel(_) | StreamId::Sessions => self.lanes.push_back(lane),
+        }
+    }
+
+    fn expire(&mut self, stream: StreamId) {
+        self.page.retain(|(of, bytes, _)| {
+            let stays = *of != stream;
+            if !stays {
+                self.bytes -= bytes;
+            }
+            stays
+        });
+        self.advanced.remove(&stream);
+        self.expired.insert(stream);
+    }
+
+    pub(super) fn finish(self) -> Filled<D> {
+        Filled {
+            more: !self.lanes.is_empty(),
+            deltas: self.page.into_iter().map(|(_, _, delta)| delta).collect(),
+            advanced: self.advanced,
+            expired: self.expired,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

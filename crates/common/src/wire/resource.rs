@@ -1,0 +1,309 @@
+//! Resources as clients see them. Every field is always there; one without a value is null.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::{self, ChannelId, EntryId, GroupId, Membership, Seq, SessionId, UserId};
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct List<T> {
+    /// Ascending by `seq` (messages) or `id` (everything else).
+    pub items: Vec<T>,
+    /// There is more in the direction of paging.
+    pub more: bool,
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct User {
+    #[schema(value_type = Uuid)]
+    pub id: UserId,
+    #[schema(example = "ada")]
+    pub username: String,
+    #[schema(example = "Ada")]
+    pub display_name: String,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+}
+
+/// One login of one user on one device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Session {
+    #[schema(value_type = Uuid)]
+    pub id: SessionId,
+    pub device_name: String,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// Creation or last refresh.
+    #[schema(format = DateTime)]
+    pub last_used_at: String,
+    /// Whether it is the session that asks.
+    pub current: bool,
+}
+
+/// The answer to a login or a refresh.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct Tokens {
+    /// For `Authorization: Bearer`.
+    pub access_token: String,
+    #[schema(example = "Bearer")]
+    pub token_type: &'static str,
+    /// Seconds until the access token ends.
+    pub expires_in: u64,
+    /// Good for one exchange at `POST /v1/sessions/refresh`.
+    pub refresh_token: String,
+    #[schema(value_type = Uuid)]
+    pub session: SessionId,
+    pub user: User,
+}
+
+/// A group as one of its members sees it; direct conversations included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Group {
+    #[schema(value_type = Uuid)]
+    pub id: GroupId,
+    /// `group` or `direct`.
+    #[schema(example = "group")]
+    pub kind: &'static str,
+    /// Null in direct conversations.
+    pub name: Option<String>,
+    /// Position of the last change of the settings; also the `ETag`.
+    pub version: Seq,
+    /// The caller's: `owner`, `admin` or `member`.
+    #[schema(example = "owner")]
+    pub role: &'static str,
+    pub member_count: u64,
+    pub channels: Vec<ChannelRef>,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+}
+
+/// A channel, named inside its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ChannelRef {
+    #[schema(value_type = Uuid)]
+    pub id: ChannelId,
+    pub name: String,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Member {
+    #[schema(value_type = Uuid)]
+    pub user: UserId,
+    #[schema(example = "member")]
+    pub role: &'static str,
+    #[schema(format = DateTime)]
+    pub joined_at: String,
+}
+
+/// A conversation inside a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Channel {
+    #[schema(value_type = Uuid)]
+    pub id: ChannelId,
+    #[schema(value_type = Uuid)]
+    pub group: GroupId,
+    pub name: String,
+    /// Position (in the group's stream) of the last change of the settings; also the `ETag`.
+    pub version: Seq,
+    /// Position of the last entry of the channel's own stream; 0 if it has none.
+    pub head: Seq,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+}
+
+/// A message as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Message {
+    #[schema(value_type = Uuid)]
+    pub id: EntryId,
+    #[schema(value_type = Uuid)]
+    pub channel: ChannelId,
+    /// Position in the channel's stream, by which messages are ordered and named.
+    pub seq: Seq,
+    #[schema(value_type = Uuid)]
+    pub author: UserId,
+    /// Markdown; empty once deleted.
+    pub content: String,
+    /// The `seq` of a message of the same channel.
+    pub reply_to: Option<Seq>,
+    #[schema(value_type = Vec<Uuid>)]
+    pub mentions: Vec<UserId>,
+    pub reactions: Vec<Reaction>,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    #[schema(format = DateTime)]
+    pub edited_at: Option<String>,
+    pub deleted: bool,
+    pub pinned: bool,
+}
+
+/// How many users reacted with one emoji, and the first few of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reaction {
+    pub emoji: String,
+    pub count: u32,
+    #[schema(value_type = Vec<Uuid>)]
+    pub users: Vec<UserId>,
+}
+
+/// A way to open one realtime connection, good for a few seconds.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct RealtimeTicket {
+    /// For a WebSocket.
+    pub url: String,
+    /// For an `EventSource`; null: this server does not offer Server-Sent Events.
+    pub events_url: Option<String>,
+    /// For long polling; null: this server does not offer it.
+    pub poll_url: Option<String>,
+    /// The ticket by itself, as it stands in `url`.
+    pub ticket: String,
+    /// The user's partition, by which balancers choose a server.
+    pub p: u16,
+    /// Seconds until the ticket ends.
+    pub expires_in: u64,
+}
+
+impl<T> List<T> {
+    /// A list of what `items` become.
+    pub fn of<D: Into<T>>(items: impl IntoIterator<Item = D>, more: bool) -> Self {
+        Self {
+            items: items.into_iter().map(Into::into).collect(),
+            more,
+        }
+    }
+}
+
+impl From<domain::User> for User {
+    fn from(user: domain::User) -> Self {
+        Self {
+            id: user.id,
+            username: user.username,
+            display_name: user.display_name,
+            created_at: user.created_at.to_string(),
+        }
+    }
+}
+
+impl Session {
+    /// The session as its user sees it from the session `asking`.
+    #[must_use]
+    pub fn seen_from(asking: SessionId, session: domain::Session) -> Self {
+        Self {
+            id: session.id,
+            device_name: session.device_name,
+            created_at: session.created_at.to_string(),
+            last_used_at: session.last_used_at.to_string(),
+            current: session.id == asking,
+        }
+    }
+}
+
+impl From<Membership> for Group {
+    fn from(membership: Membership) -> Self {
+        let channels = membership.channels.into_iter().map(|channel| ChannelRef {
+            id: channel.id,
+            name: channel.name,
+        });
+        Self {
+            id: membership.group,
+            kind: membership.kind.as_str(),
+            name: membership.name,
+            version: membership.version,
+            role: membership.role.as_str(),
+            member_count: membership.member_count,
+            channels: channels.collect(),
+            created_at: membership.created_at.to_string(),
+        }
+    }
+}
+
+impl From<(UserId, domain::Member)> for Member {
+    fn from((user, member): (UserId, domain::Member)) -> Self {
+        Self {
+            user,
+            role: member.role.as_str(),
+            joined_at: member.joined_at.to_string(),
+        }
+    }
+}
+
+impl Channel {
+    #[must_use]
+    pub fn at_head(channel: domain::Channel, head: Seq) -> Self {
+        Self {
+            id: channel.id,
+            group: channel.group,
+            name: channel.name,
+            version: channel.version,
+            head,
+            created_at: channel.created_at.to_string(),
+        }
+    }
+}
+
+impl From<domain::Message> for Message {
+    fn from(message: domain::Message) -> Self {
+        let state = message.state;
+        let reactions = state.reactions.into_iter().map(|reaction| Reaction {
+            emoji: reaction.emoji,
+            count: reaction.count,
+            users: reaction.users,
+        });
+        Self {
+            id: message.id,
+            channel: message.channel,
+            seq: message.seq,
+            author: message.author,
+            content: state.content,
+            reply_to: state.reply_to,
+            mentions: state.mentions,
+            reactions: reactions.collect(),
+            created_at: message.created_at.to_string(),
+            edited_at: state.edited_at.map(|at| at.to_string()),
+            deleted: state.deleted,
+            pinned: state.pinned,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{MessageState, ReactionCount, Timestamp};
+    use serde_json::json;
+
+    #[test]
+    fn a_message_shows_every_field_and_null_for_what_has_no_value() {
+        let id = "01970000-0000-7000-8000-00000000000a";
+        let message = domain::Message {
+            id: EntryId::from_uuid(id.parse().unwrap()),
+            channel: id.parse().unwrap(),
+            seq: 17,
+            author: id.parse().unwrap(),
+            created_at: Timestamp::from_millis(0),
+            state: MessageState {
+                content: "Hello".to_owned(),
+                reactions: vec![ReactionCount {
+                    emoji: "👍".to_owned(),
+                    count: 1,
+                    users: vec![id.parse().unwrap()],
+                }],
+                ..MessageState::default()
+            },
+        };
+        let shown = serde_json::to_value(Message::from(message)).unwrap();
+        assert_eq!(
+            shown,
+            json!({
+                "id": id, "channel": id, "seq": 17, "author": id, "content": "Hello",
+                "reply_to": null, "mentions": [],
+                "reactions": [{"emoji": "👍", "count": 1, "users": [id]}],
+                "created_at": "1970-01-01T00:00:00.000Z", "edited_at": null,
+                "deleted": false, "pinned": false,
+            })
+        );
+    }
+}
