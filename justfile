@@ -31,3 +31,7 @@ doc:
 # What a change must pass.
 ci:
     bash .ci/run
+
+# Write docs/openapi.json anew from the code.
+openapi:
+    TIDINGS_TEST_UPDATE_OPENAPI=1 cargo test --package tidings-api --test it openapi

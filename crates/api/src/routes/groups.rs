@@ -11,7 +11,7 @@ use tidings_http::{Authenticated, Json, Path, Problem, Query};
 use super::{KeyHeader, PageQuery, VersionHeader};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
-use crate::extract::{IdempotencyKey, IfMatch, OptionalJson, in_time, page_limit};
+use crate::extract::{IdempotencyKey, IfMatch, OptionalJson, in_time};
 use crate::fields::{Fields, only, user_id};
 use crate::service::{Invited, NewGroup};
 
@@ -64,17 +64,17 @@ fn new_group(creator: UserId, body: wire::CreateGroup) -> Result<NewGroup, Probl
 /// The caller's groups, direct conversations included.
 #[utoipa::path(
     tag = "groups",
-    params(PageQuery<GroupId>),
+    params(PageQuery),
     responses((status = 200, description = "Groups", body = wire::List<wire::Group>)),
 )]
 #[get("/v1/groups")]
 pub(crate) async fn list_groups(
     state: Data<ApiState>,
     Authenticated(who): Authenticated,
-    Query(page): Query<PageQuery<GroupId>>,
+    Query(page): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = page_limit(page.limit)?;
-    let found = in_time(state.groups.list(who.user, page.after, limit)).await?;
+    let page = page.check()?;
+    let found = in_time(state.groups.list(who.user, page.after, page.limit)).await?;
     Ok(Answer::ok().json(wire::List::<wire::Group>::of(found.items, found.more)))
 }
 

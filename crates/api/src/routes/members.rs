@@ -9,13 +9,13 @@ use tidings_http::{Authenticated, Json, Path, Problem, Query};
 use super::{KeyHeader, PageQuery};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
-use crate::extract::{IdempotencyKey, OptionalJson, in_time, page_limit};
+use crate::extract::{IdempotencyKey, OptionalJson, in_time};
 use crate::fields::{assignable_role, only};
 
 /// A group's members, ascending by user id.
 #[utoipa::path(
     tag = "members",
-    params(("group" = Uuid, Path), PageQuery<UserId>),
+    params(("group" = Uuid, Path), PageQuery),
     responses((status = 200, description = "Members", body = wire::List<wire::Member>)),
 )]
 #[get("/v1/groups/{group}/members")]
@@ -23,10 +23,10 @@ pub(crate) async fn list_members(
     state: Data<ApiState>,
     Authenticated(who): Authenticated,
     Path(group): Path<GroupId>,
-    Query(page): Query<PageQuery<UserId>>,
+    Query(page): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = page_limit(page.limit)?;
-    let found = in_time(state.members.list(who.user, group, page.after, limit)).await?;
+    let page = page.check()?;
+    let found = in_time(state.members.list(who.user, group, page.after, page.limit)).await?;
     Ok(Answer::ok().json(wire::List::<wire::Member>::of(found.items, found.more)))
 }
 
@@ -51,9 +51,7 @@ pub(crate) async fn put_member(
 ) -> Result<HttpResponse, Problem> {
     let role = body.role.as_deref().map(assignable_role).transpose();
     let role = only("/role", role)?;
-    let put = state
-        .members
-        .put(who.user, group, user, role, key.as_ref());
+    let put = state.members.put(who.user, group, user, role, key.as_ref());
     let put = in_time(put).await?;
     Ok(Answer::created_if(put.created)
         .replayed(put.replayed)

@@ -8,8 +8,13 @@ pub(crate) mod realtime;
 pub(crate) mod sessions;
 pub(crate) mod users;
 
+use std::str::FromStr;
+
 use serde::Deserialize;
+use tidings_http::Problem;
 use utoipa::IntoParams;
+
+use crate::extract::page_limit;
 
 /// Headers of mutations.
 #[derive(IntoParams)]
@@ -36,11 +41,30 @@ pub(crate) struct VersionHeader {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct PageQuery<T> {
+pub(crate) struct PageQuery {
     /// The id after which to go on (exclusive).
     #[param(value_type = Option<Uuid>)]
-    pub(crate) after: Option<T>,
+    after: Option<String>,
     /// 1 to 100; 50 if left out.
     #[param(minimum = 1, maximum = 100)]
-    pub(crate) limit: Option<u64>,
+    limit: Option<u64>,
+}
+
+/// Part of a list of things that have ids.
+#[derive(Debug)]
+pub(crate) struct Page<T> {
+    pub(crate) after: Option<T>,
+    pub(crate) limit: usize,
+}
+
+impl PageQuery {
+    /// # Errors
+    ///
+    /// 422 for what is not an id, and for a limit out of range.
+    pub(crate) fn check<T: FromStr>(self) -> Result<Page<T>, Problem> {
+        let after = self.after.map(|id| id.parse()).transpose();
+        let after = after.map_err(|_| Problem::violation("?after", "must be an id"))?;
+        let limit = page_limit(self.limit)?;
+        Ok(Page { after, limit })
+    }
 }

@@ -10,7 +10,7 @@ use tidings_http::{Authenticated, Json, Path, Problem, Query};
 use super::{KeyHeader, PageQuery};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
-use crate::extract::{IdempotencyKey, in_time, page_limit};
+use crate::extract::{IdempotencyKey, in_time};
 use crate::fields::only;
 use crate::service::Login;
 
@@ -32,7 +32,9 @@ pub(crate) async fn create_session(
     state: Data<ApiState>,
     Json(body): Json<wire::CreateSession>,
 ) -> Result<HttpResponse, Problem> {
-    let device = body.device_name.unwrap_or_else(|| UNNAMED_DEVICE.to_owned());
+    let device = body
+        .device_name
+        .unwrap_or_else(|| UNNAMED_DEVICE.to_owned());
     let device = only("/device_name", DeviceName::parse(device))?;
     let login = in_time(state.sessions.create(body.username, body.password, device)).await?;
     Ok(Answer::created().secret().json(tokens(login)))
@@ -76,17 +78,17 @@ fn tokens(login: Login) -> wire::Tokens {
 /// The caller's sessions.
 #[utoipa::path(
     tag = "sessions",
-    params(PageQuery<SessionId>),
+    params(PageQuery),
     responses((status = 200, description = "Sessions", body = wire::List<wire::Session>)),
 )]
 #[get("/v1/sessions")]
 pub(crate) async fn list_sessions(
     state: Data<ApiState>,
     Authenticated(who): Authenticated,
-    Query(page): Query<PageQuery<SessionId>>,
+    Query(page): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let limit = page_limit(page.limit)?;
-    let found = in_time(state.sessions.list(who.user, page.after, limit)).await?;
+    let page = page.check()?;
+    let found = in_time(state.sessions.list(who.user, page.after, page.limit)).await?;
     let items = found.items.into_iter();
     let items = items.map(|session| wire::Session::seen_from(who.session, session));
     Ok(Answer::ok().json(wire::List::<wire::Session>::of(items, found.more)))

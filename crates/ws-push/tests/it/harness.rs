@@ -1,5 +1,6 @@
 //! The server under test, and what publishes to it.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -211,14 +212,16 @@ impl Server {
 }
 
 fn config(settings: &[(&str, &str)]) -> Config {
-    let secret = (
-        "TIDINGS__AUTH__SECRET",
-        "a secret of more than thirty-two bytes",
-    );
-    let environment = settings
+    let usual = [
+        ("AUTH__SECRET", "a secret of more than thirty-two bytes"),
+        ("WS__DRAIN_SECS", "0"),
+    ];
+    // Later ones replace earlier ones.
+    let environment: BTreeMap<_, _> = usual
         .iter()
+        .chain(settings)
         .map(|(key, value)| (format!("TIDINGS__{key}"), (*value).to_owned()))
-        .chain([(secret.0.to_owned(), secret.1.to_owned())]);
+        .collect();
     Config::load_from(Binary::Standalone, None, environment).unwrap()
 }
 

@@ -1,0 +1,12 @@
+//! The API over a real port, on SQLite and the bus of one process.
+
+mod accounts;
+mod bad_input;
+mod channels;
+mod groups;
+mod harness;
+mod members;
+mod messages;
+mod openapi;
+mod sessions;
+mod sync;
