@@ -4,12 +4,13 @@
 //! the server and the listener, which run beside it. A `json` or `text` block shows what the
 //! block before it prints; one marked `server` or `listener`, what that one prints from there on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+use tidings_tests::{server, wait};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -77,16 +78,10 @@ struct Place {
 
 impl Place {
     fn new() -> anyhow::Result<Self> {
-        let programs = std::env::var_os("TIDINGS_TEST_BIN_DIR")
-            .context("TIDINGS_TEST_BIN_DIR is not set: use ./tests/run")?;
-        let directory = std::env::temp_dir().join(format!("tidings-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir(&directory)?;
-        // Free a moment ago is free enough: other tests ask for any free port, as this does.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Ok(Self {
-            directory,
-            program: Path::new(&programs).join("tidings"),
-            address: address.to_string(),
+            directory: server::new_directory()?,
+            program: server::program()?.as_std().get_program().into(),
+            address: format!("127.0.0.1:{}", server::free_port()?),
         })
     }
 
@@ -100,7 +95,13 @@ impl Place {
     }
 
     fn spawn(&self, command: &str) -> anyhow::Result<Running> {
-        let mut child = Command::new("bash")
+        let mut bash = Command::new("bash");
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("TIDINGS__") {
+                bash.env_remove(key);
+            }
+        }
+        let mut child = bash
             .args(["-c", &self.adapt(command)])
             .current_dir(&self.directory)
             .env("TIDINGS__LISTEN", &self.address)
@@ -123,14 +124,12 @@ impl Place {
     /// moment longer.
     async fn wait_until_ready(&self) -> anyhow::Result<()> {
         let url = format!("http://{}/readyz", self.address);
-        let polling = async {
-            while !reqwest::get(&url).await?.status().is_success() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Ok(())
-        };
-        let ready = tokio::time::timeout(DEADLINE, polling).await;
-        ready.context("the server does not become ready")?
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        wait::until("ready", DEADLINE, async || {
+            let ready = http.get(&url).send().await?.status().is_success();
+            Ok(ready.then_some(()))
+        })
+        .await
     }
 }
 
