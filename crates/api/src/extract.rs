@@ -56,8 +56,9 @@ pub(crate) fn problem(error: ServiceError) -> Problem {
             .member("version", version),
         ServiceError::KeyReused => Problem::new(Code::IdempotencyMismatch),
         ServiceError::RateLimited { retry_after } => Problem::rate_limited(retry_after),
-        ServiceError::Unavailable(None) => Problem::unavailable(RETRY_AFTER, None)
-            .detail("repeat with the same key"),
+        ServiceError::Unavailable(None) => {
+            Problem::unavailable(RETRY_AFTER, None).detail("repeat with the same key")
+        }
         ServiceError::Unavailable(Some(ref cause)) => {
             Problem::unavailable(RETRY_AFTER, Some(cause.as_ref()))
                 .detail("repeat with the same key")
@@ -142,7 +143,9 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalJson<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         if has_body(request.headers()) {
             let body = Json::<T>::from_request(request, payload);
-            return body.map(|body| body.map(|Json(value)| Self(value))).boxed_local();
+            return body
+                .map(|body| body.map(|Json(value)| Self(value)))
+                .boxed_local();
         }
         ready(Ok(Self(T::default()))).boxed_local()
     }

@@ -80,14 +80,34 @@ fn refusals(operation: &mut Operation, mutates: bool) {
     let table = [
         (has_body, "400", "The body is not JSON"),
         (!is_open, "401", "A valid access token is needed"),
-        (has_path && mutates, "403", "A member, but one who may not do this"),
+        (
+            has_path && mutates,
+            "403",
+            "A member, but one who may not do this",
+        ),
         (has_path, "404", "No such thing, or not the caller's to see"),
-        (has_key, "409", "It conflicts with the present state, or the key was used for another request"),
-        (has_version, "412", "The resource is no longer at this version"),
+        (
+            has_key,
+            "409",
+            "It conflicts with the present state, or the key was used for another request",
+        ),
+        (
+            has_version,
+            "412",
+            "The resource is no longer at this version",
+        ),
         (has_body, "413", "The body is too large"),
         (has_body, "415", "The body is not `application/json`"),
-        (has_body || has_query || has_key, "422", "Something in the request is not acceptable"),
-        (true, "503", "Unavailable for the moment; repeat with the same key"),
+        (
+            has_body || has_query || has_key,
+            "422",
+            "Something in the request is not acceptable",
+        ),
+        (
+            true,
+            "503",
+            "Unavailable for the moment; repeat with the same key",
+        ),
     ];
     let responses = &mut operation.responses.responses;
     for (applies, status, description) in table {

@@ -87,6 +87,8 @@ pub(crate) fn methods_of(item: &PathItem) -> Vec<&'static str> {
         ("PATCH", &item.patch),
         ("DELETE", &item.delete),
     ];
-    let there = operations.iter().filter(|(_, operation)| operation.is_some());
+    let there = operations
+        .iter()
+        .filter(|(_, operation)| operation.is_some());
     there.map(|(method, _)| *method).collect()
 }

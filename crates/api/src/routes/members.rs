@@ -51,9 +51,7 @@ pub(crate) async fn put_member(
 ) -> Result<HttpResponse, Problem> {
     let role = body.role.as_deref().map(assignable_role).transpose();
     let role = only("/role", role)?;
-    let put = state
-        .members
-        .put(who.user, group, user, role, key.as_ref());
+    let put = state.members.put(who.user, group, user, role, key.as_ref());
     let put = in_time(put).await?;
     Ok(Answer::created_if(put.created)
         .replayed(put.replayed)

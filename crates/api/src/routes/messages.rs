@@ -161,7 +161,10 @@ pub(crate) async fn edit_message(
     Path((channel, seq)): Path<(ChannelId, Seq)>,
     Json(body): Json<wire::EditMessage>,
 ) -> Result<HttpResponse, Problem> {
-    let (seq, content) = (position(seq)?, only("/content", Content::parse(body.content))?);
+    let (seq, content) = (
+        position(seq)?,
+        only("/content", Content::parse(body.content))?,
+    );
     let edit = state
         .messages
         .edit(who.user, channel, seq, content, key.as_ref());

@@ -85,7 +85,9 @@ fn sync_answer(synced: Synced<wire::Delta>) -> wire::SyncAnswer {
 
 fn named(positions: BTreeMap<StreamId, Seq>) -> BTreeMap<String, Seq> {
     let named = positions.into_iter();
-    named.map(|(stream, seq)| (stream.to_string(), seq)).collect()
+    named
+        .map(|(stream, seq)| (stream.to_string(), seq))
+        .collect()
 }
 
 fn shown(reason: ResetReason) -> wire::ResetReason {

@@ -32,7 +32,9 @@ pub(crate) async fn create_session(
     state: Data<ApiState>,
     Json(body): Json<wire::CreateSession>,
 ) -> Result<HttpResponse, Problem> {
-    let device = body.device_name.unwrap_or_else(|| UNNAMED_DEVICE.to_owned());
+    let device = body
+        .device_name
+        .unwrap_or_else(|| UNNAMED_DEVICE.to_owned());
     let device = only("/device_name", DeviceName::parse(device))?;
     let login = in_time(state.sessions.create(body.username, body.password, device)).await?;
     Ok(Answer::created().secret().json(tokens(login)))

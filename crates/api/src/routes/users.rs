@@ -48,11 +48,13 @@ fn registration(body: wire::CreateUser) -> Result<Registration, Problem> {
     });
     let name = name.and_then(|name| fields.read("/display_name", DisplayName::parse(name)));
     let whole = username.zip(password).zip(name);
-    fields.finish(whole.map(|((username, password), display_name)| Registration {
-        username,
-        password,
-        display_name,
-    }))
+    fields.finish(
+        whole.map(|((username, password), display_name)| Registration {
+            username,
+            password,
+            display_name,
+        }),
+    )
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -248,7 +248,11 @@ fn as_of(entry: &Entry, state: Group) -> Membership {
         _ => Role::Admin,
     };
     let seen = |position: Seq| position <= entry.seq;
-    let members = state.members.values().filter(|one| seen(one.joined)).count();
+    let members = state
+        .members
+        .values()
+        .filter(|one| seen(one.joined))
+        .count();
     Membership {
         group: state.id,
         kind: state.kind,

@@ -91,11 +91,7 @@ impl Members {
         key: Option<&IdempotencyKey>,
     ) -> Result<Done<(UserId, Member)>, ServiceError> {
         let route = "PATCH /v1/groups/{group}/members/{user}";
-        let parts = [
-            group.as_bytes(),
-            user.as_bytes(),
-            role.as_str().as_bytes(),
-        ];
+        let parts = [group.as_bytes(), user.as_bytes(), role.as_str().as_bytes()];
         let rule = move |state: &Group| set_role(state, who, user, role);
         let request = RequestHash::of(route, &parts);
         let committed = self.change(who, group, key, request, rule).await?;

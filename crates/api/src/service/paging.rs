@@ -45,7 +45,11 @@ pub(super) struct Lane {
 impl Gap {
     /// Compares a cursor with the heads of the caller's streams (of those that are looked at:
     /// streams that the cursor names and `heads` lacks are not the caller's).
-    pub(super) fn between(cursor: &Cursor, heads: &BTreeMap<StreamId, Seq>, restored: bool) -> Self {
+    pub(super) fn between(
+        cursor: &Cursor,
+        heads: &BTreeMap<StreamId, Seq>,
+        restored: bool,
+    ) -> Self {
         let mut gap = Self::default();
         for (&stream, &at) in cursor {
             let Some(&head) = heads.get(&stream) else {
@@ -66,7 +70,9 @@ impl Gap {
             gap.resets.insert(stream, (head, reason));
             gap.heads.insert(stream, head);
         }
-        let lacking = heads.iter().filter(|(stream, _)| !cursor.contains_key(stream));
+        let lacking = heads
+            .iter()
+            .filter(|(stream, _)| !cursor.contains_key(stream));
         gap.heads.extend(lacking);
         gap
     }

@@ -44,7 +44,10 @@ impl Sessions {
                 Verdict::Rotate => {
                     let store = &self.context.store;
                     let generation = token.generation;
-                    if store.rotate_session(session.id, generation, now, key).await? {
+                    if store
+                        .rotate_session(session.id, generation, now, key)
+                        .await?
+                    {
                         return self.renewed(session, token, now, false).await;
                     }
                 }

@@ -71,7 +71,9 @@ impl Sessions {
             Ok(name) => self.context.store.account(name.as_str()).await?,
             Err(_) => None,
         };
-        let phc = account.as_ref().map(|account| account.password_hash.as_str());
+        let phc = account
+            .as_ref()
+            .map(|account| account.password_hash.as_str());
         let known = match Password::parse(password) {
             Ok(password) => self.passwords.verify(&password, phc).await?,
             Err(_) => {

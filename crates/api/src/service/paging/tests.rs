@@ -79,10 +79,7 @@ fn after_a_restore_every_position_is_reset() {
         .into_values()
         .collect();
     let restored = |head| (head, ResetReason::Restored);
-    assert_eq!(
-        reasons,
-        [restored(4), restored(9), (0, ResetReason::Gone)]
-    );
+    assert_eq!(reasons, [restored(4), restored(9), (0, ResetReason::Gone)]);
 }
 
 #[test]
@@ -166,7 +163,9 @@ fn paging_gives_everything_once_and_in_order_whatever_the_sizes() {
     // A fixed series of pseudo-random cases, so that a failure repeats.
     let mut random = 7_u64;
     let mut below = |bound: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (random >> 33) % bound
     };
     for _ in 0..200 {
