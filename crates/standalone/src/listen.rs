@@ -47,7 +47,11 @@ pub async fn run(listen: Listen) -> anyhow::Result<()> {
                 }
             }
             Message::Close(Some(frame)) => {
-                bail!("closed by the server: {} {}", u16::from(frame.code), frame.reason);
+                bail!(
+                    "closed by the server: {} {}",
+                    u16::from(frame.code),
+                    frame.reason
+                );
             }
             // Pings are answered by the library.
             _ => {}
@@ -55,7 +59,10 @@ pub async fn run(listen: Listen) -> anyhow::Result<()> {
     }
     // The server notices all the same if this is lost.
     if let Err(error) = socket.close(None).await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "closing the WebSocket");
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "closing the WebSocket"
+        );
     }
     Ok(())
 }
@@ -68,7 +75,9 @@ async fn ticket_url(listen: &Listen) -> anyhow::Result<String> {
         "device_name": "tidings listen",
     });
     let sessions = format!("{}/v1/sessions", listen.url);
-    let session = post(http.post(sessions).json(&login)).await.context("logging in")?;
+    let session = post(http.post(sessions).json(&login))
+        .await
+        .context("logging in")?;
     let token = text(&session, "access_token")?;
     let tickets = format!("{}/v1/realtime/tickets", listen.url);
     let ticket = post(http.post(tickets).bearer_auth(token)).await;
@@ -80,13 +89,18 @@ async fn post(request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
     let status = response.status();
     let body: Value = response.json().await.context("the answer is not JSON")?;
     if !status.is_success() {
-        bail!("{status}: {}", body["detail"].as_str().unwrap_or("no detail"));
+        bail!(
+            "{status}: {}",
+            body["detail"].as_str().unwrap_or("no detail")
+        );
     }
     Ok(body)
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> anyhow::Result<&'a str> {
-    value[field].as_str().with_context(|| format!("the answer has no {field}"))
+    value[field]
+        .as_str()
+        .with_context(|| format!("the answer has no {field}"))
 }
 
 /// Prints each frame of a message as it came; true when enough deltas have been printed.

@@ -153,13 +153,18 @@ impl Publisher {
             let position = (entry.stream, entry.seq);
             self.hint(&entry).await;
             match self.audience(&entry).await {
-                Ok(audience) => {
+                Ok(Some(audience)) => {
                     positions.push(position);
                     announcements.push(Announcement {
                         payload: Payload::Entry(Box::new(entry)),
                         audience,
                     });
                 }
+                Ok(None) => tracing::warn!(
+                    stream = %position.0,
+                    delta.seq = position.1,
+                    "the group of a delta is not known; announcing is left to the relay"
+                ),
                 Err(error) => tracing::warn!(
                     stream = %position.0,
                     delta.seq = position.1,
@@ -206,17 +211,20 @@ impl Publisher {
     }
 
     /// Who is to hear of an entry: members as of the position its rights were checked at who
-    /// are members still, and whom it is about.
-    async fn audience(&self, entry: &Entry) -> Result<Audience, StoreError> {
+    /// are members still, and whom it is about. None: the group is not known (yet).
+    async fn audience(&self, entry: &Entry) -> Result<Option<Audience>, StoreError> {
         let (group, as_of) = match entry.stream {
-            StreamId::Sessions => return Ok(Audience::Users(Vec::new())),
-            StreamId::User(user) => return Ok(Audience::Users(vec![user])),
+            StreamId::Sessions => return Ok(Some(Audience::Users(Vec::new()))),
+            StreamId::User(user) => return Ok(Some(Audience::Users(vec![user]))),
             StreamId::Group(group) => (self.groups.get(group, entry.seq).await?, entry.seq),
             StreamId::Channel(channel) => {
                 (self.groups.of_channel(channel, entry.gv).await?, entry.gv)
             }
         };
-        let members = group.iter().flat_map(|group| &group.members);
+        let Some(group) = group else {
+            return Ok(None);
+        };
+        let members = group.members.iter();
         let mut users: Vec<UserId> = members
             .filter(|(_, member)| member.joined <= as_of)
             .map(|(user, _)| *user)
@@ -226,6 +234,6 @@ impl Publisher {
         {
             users.push(*user);
         }
-        Ok(Audience::Users(users))
+        Ok(Some(Audience::Users(users)))
     }
 }

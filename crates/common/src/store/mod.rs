@@ -2,6 +2,8 @@
 //!
 //! The doc comments here are the contract; each sentence of them has a test in `contract`.
 
+#[cfg(test)]
+mod contract;
 mod doc;
 mod error;
 mod projection;
@@ -30,7 +32,8 @@ pub trait LogStore: Send + Sync {
     /// An entry is refused if its position or its key is taken in its stream; then those before
     /// it in the run are in and those behind it were not tried ([`Appended::landed`]).
     /// The caller must know that the position before the first is committed: the store refuses
-    /// duplicates, the caller prevents holes.
+    /// duplicates, the caller prevents holes. (A store that notices that a run would leave one,
+    /// or is not a run, answers `Corrupt`.)
     ///
     /// A call whose future is dropped may still take effect, for any prefix of the run.
     ///
@@ -86,7 +89,8 @@ pub trait LogStore: Send + Sync {
     ) -> Result<Vec<Entry>, StoreError>;
 
     /// Entries of any stream that have been pending since `before` or earlier, ascending by
-    /// (stream, seq) and after `after`, at most `limit`.
+    /// (stream, seq) and after `after`, at most `limit`. Streams are ordered by their stored
+    /// form ([`StreamId::to_bytes`]).
     async fn pending(
         &self,
         before: Timestamp,

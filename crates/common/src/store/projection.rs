@@ -86,7 +86,9 @@ pub enum StateChange {
         channel: ChannelId,
         message: Seq,
     },
-    /// The message's counts follow from who reacts.
+    /// The message's counts follow from who reacts. An emoji keeps its place while anybody
+    /// uses it; a user who reacts again after retracting comes last. A deleted message takes
+    /// none.
     SetReaction {
         channel: ChannelId,
         message: Seq,

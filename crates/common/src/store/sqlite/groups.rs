@@ -126,6 +126,10 @@ pub(super) fn membership(
     Ok(Some(membership))
 }
 
+pub(super) fn memberships_sql() -> String {
+    format!("{MEMBERSHIP} AND m.grp > ?2 ORDER BY m.grp LIMIT ?3")
+}
+
 pub(super) fn memberships(
     connection: &Connection,
     user: UserId,
@@ -133,9 +137,7 @@ pub(super) fn memberships(
     limit: usize,
 ) -> Result<Vec<Membership>, Failure> {
     let snapshot = super::snapshot(connection)?;
-    let mut statement = connection.prepare_cached(&format!(
-        "{MEMBERSHIP} AND m.grp > ?2 ORDER BY m.grp LIMIT ?3"
-    ))?;
+    let mut statement = connection.prepare_cached(&memberships_sql())?;
     let mut memberships = statement
         .query_and_then(
             params![
@@ -167,12 +169,13 @@ fn membership_of(row: &Row<'_>) -> Result<Membership, Failure> {
     })
 }
 
+pub(super) const STREAMS: &str = "SELECT m.grp, c.id
+    FROM members m JOIN groups g ON g.id = m.grp
+    LEFT JOIN channels c ON c.grp = m.grp AND c.deleted = 0
+    WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0";
+
 pub(super) fn streams_of(connection: &Connection, user: UserId) -> Result<Vec<StreamId>, Failure> {
-    let mut statement = connection.prepare_cached(
-        "SELECT m.grp, c.id FROM members m JOIN groups g ON g.id = m.grp
-         LEFT JOIN channels c ON c.grp = m.grp AND c.deleted = 0
-         WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0",
-    )?;
+    let mut statement = connection.prepare_cached(STREAMS)?;
     let mut streams = Vec::new();
     let mut rows = statement.query([user.as_bytes()])?;
     while let Some(row) = rows.next()? {
@@ -185,17 +188,17 @@ pub(super) fn streams_of(connection: &Connection, user: UserId) -> Result<Vec<St
     Ok(streams)
 }
 
+pub(super) const ACQUAINTANCES: &str = "SELECT DISTINCT o.user
+    FROM members m JOIN groups g ON g.id = m.grp JOIN members o ON o.grp = m.grp
+    WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0
+    AND o.removed = 0 AND o.user <> ?1 LIMIT ?2";
+
 pub(super) fn acquaintances(
     connection: &Connection,
     user: UserId,
     limit: usize,
 ) -> Result<Vec<UserId>, Failure> {
-    let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT o.user FROM members m JOIN groups g ON g.id = m.grp
-         JOIN members o ON o.grp = m.grp
-         WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0
-         AND o.removed = 0 AND o.user <> ?1 LIMIT ?2",
-    )?;
+    let mut statement = connection.prepare_cached(ACQUAINTANCES)?;
     statement
         .query_and_then(params![user.as_bytes(), row::limit(limit)], |row| {
             Ok(UserId::from_bytes(row.get(0)?))

@@ -208,11 +208,12 @@ enum Copies {
     All,
 }
 
+pub(super) const COPIES: &str = "SELECT n, data FROM entries INDEXED BY entries_copies
+    WHERE s = ?1 AND copy_of = ?2 AND (?3 IS NULL OR n = ?3)";
+
 /// Removes the message's content from entries of edits.
 fn remove_copies(connection: &Connection, at: At, which: Copies) -> Result<(), Failure> {
-    let mut holding = connection.prepare_cached(
-        "SELECT n, data FROM entries WHERE s = ?1 AND copy_of = ?2 AND (?3 IS NULL OR n = ?3)",
-    )?;
+    let mut holding = connection.prepare_cached(COPIES)?;
     let only = match which {
         Copies::Of(seq) => Some(signed(seq)),
         Copies::All => None,

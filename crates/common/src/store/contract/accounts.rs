@@ -1,0 +1,200 @@
+//! Accounts, sessions, and the installation.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::fixture::{apply, at, commit};
+use crate::domain::{Change, Key, Rotation, Session, SessionId, StreamId, User, UserId};
+use crate::store::{NewUser, Store};
+
+fn new_user(username: &str) -> NewUser {
+    NewUser {
+        user: User {
+            id: UserId::generate(),
+            username: username.to_owned(),
+            display_name: "Ada".to_owned(),
+            created_at: at(1),
+        },
+        password_hash: format!("hash of {username}"),
+        key: Key::unique(),
+    }
+}
+
+async fn login(store: &dyn Store, user: UserId) -> (SessionId, crate::domain::Entry) {
+    let session = SessionId::generate();
+    let change = Change::SessionCreated {
+        session,
+        device_name: "phone".to_owned(),
+    };
+    let entry = commit(store, StreamId::User(user), user, change).await;
+    (session, entry)
+}
+
+pub(in crate::store) async fn the_installation_keeps_its_name(store: Arc<dyn Store>) {
+    let meta = store.meta().await.unwrap();
+    assert_eq!(meta.epoch, 1);
+    assert_eq!(store.meta().await.unwrap(), meta);
+}
+
+pub(in crate::store) async fn a_username_is_given_once(store: Arc<dyn Store>) {
+    let first = new_user("ada");
+    assert!(store.create_user(first.clone()).await.unwrap().is_none());
+    for again in [first.clone(), new_user("ada")] {
+        let found = store.create_user(again).await.unwrap().unwrap();
+        assert_eq!(found.user, first.user);
+        assert_eq!(found.key, first.key);
+        assert_eq!(found.password_hash, first.password_hash);
+    }
+    assert!(store.create_user(new_user("eve")).await.unwrap().is_none());
+    let found = store.account("ada").await.unwrap().unwrap();
+    assert_eq!(found.user, first.user);
+    assert_eq!(found.password_hash, "hash of ada");
+    assert_eq!(found.key, first.key);
+    assert!(store.account("bob").await.unwrap().is_none());
+}
+
+pub(in crate::store) async fn two_at_once_get_one_account(store: Arc<dyn Store>) {
+    let attempts = (0..16).map(|_| {
+        let store = Arc::clone(&store);
+        let new = new_user("ada");
+        tokio::spawn(async move {
+            let found = store.create_user(new.clone()).await.unwrap();
+            (new.user, found.map(|account| account.user))
+        })
+    });
+    let mut outcomes: Vec<(User, Option<User>)> = Vec::new();
+    for outcome in join_all(attempts).await {
+        outcomes.push(outcome.unwrap());
+    }
+    let winner = store.account("ada").await.unwrap().unwrap().user;
+    for (mine, found) in outcomes {
+        let expected = (mine != winner).then(|| winner.clone());
+        assert_eq!(found, expected);
+    }
+}
+
+pub(in crate::store) async fn users_are_found_by_id(store: Arc<dyn Store>) {
+    let (ada, eve) = (new_user("ada"), new_user("eve"));
+    for new in [&ada, &eve] {
+        store.create_user(new.clone()).await.unwrap();
+    }
+    let ids = [eve.user.id, UserId::generate(), ada.user.id];
+    let mut found = store.users(&ids).await.unwrap();
+    found.sort_by_key(|user| user.username.clone());
+    assert_eq!(found, [ada.user, eve.user]);
+    assert_eq!(store.users(&[]).await.unwrap(), []);
+}
+
+pub(in crate::store) async fn a_late_rename_changes_nothing(store: Arc<dyn Store>) {
+    let ada = new_user("ada");
+    store.create_user(ada.clone()).await.unwrap();
+    let stream = StreamId::User(ada.user.id);
+    let rename = |name: &str| Change::UserUpdated {
+        display_name: name.to_owned(),
+    };
+    let first = commit(&*store, stream, ada.user.id, rename("Countess")).await;
+    let second = commit(&*store, stream, ada.user.id, rename("Lovelace")).await;
+    for late in [&first, &second] {
+        apply(&*store, late).await;
+        let found = store.users(&[ada.user.id]).await.unwrap();
+        assert_eq!(found[0].display_name, "Lovelace");
+    }
+}
+
+pub(in crate::store) async fn sessions_are_listed_until_revoked(store: Arc<dyn Store>) {
+    let (user, other) = (UserId::generate(), UserId::generate());
+    login(&*store, other).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(login(&*store, user).await.0);
+    }
+    ids.sort_unstable();
+    let listed = async |after, limit| -> Vec<SessionId> {
+        let found = store.sessions(user, after, limit).await.unwrap();
+        found.into_iter().map(|session| session.id).collect()
+    };
+    assert_eq!(listed(None, 3).await, ids[..3]);
+    assert_eq!(listed(Some(ids[2]), 3).await, ids[3..]);
+    let change = Change::SessionRevoked { session: ids[1] };
+    let revoked = commit(&*store, StreamId::User(user), user, change).await;
+    apply(&*store, &revoked).await;
+    assert_eq!(listed(None, 2).await, [ids[0], ids[2]]);
+    let session = store.session(ids[1]).await.unwrap().unwrap();
+    assert!(session.revoked);
+    assert_eq!(store.session(SessionId::generate()).await.unwrap(), None);
+}
+
+pub(in crate::store) async fn a_session_created_again_stays_as_it_is(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    let (id, entry) = login(&*store, user).await;
+    let expected = Session {
+        id,
+        user,
+        device_name: "phone".to_owned(),
+        created_at: at(1),
+        last_used_at: at(1),
+        generation: 1,
+        rotation: None,
+        revoked: false,
+    };
+    let found = store.session(id).await.unwrap();
+    assert_eq!(found, Some(expected));
+    assert!(store.rotate_session(id, 1, at(9), None).await.unwrap());
+    let change = Change::SessionRevoked { session: id };
+    commit(&*store, StreamId::User(user), user, change).await;
+    apply(&*store, &entry).await;
+    let found = store.session(id).await.unwrap().unwrap();
+    assert_eq!((found.generation, found.revoked), (2, true));
+}
+
+pub(in crate::store) async fn a_refresh_token_is_exchanged_once(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    let (id, _) = login(&*store, user).await;
+    let key = Key::unique();
+    assert!(store.rotate_session(id, 1, at(8), Some(key)).await.unwrap());
+    let session = store.session(id).await.unwrap().unwrap();
+    assert_eq!(session.generation, 2);
+    assert_eq!(session.last_used_at, at(8));
+    let rotation = Rotation {
+        at: at(8),
+        key: Some(key),
+    };
+    assert_eq!(session.rotation, Some(rotation));
+    for generation in [0, 1, 3, u32::MAX] {
+        assert!(
+            !store
+                .rotate_session(id, generation, at(9), None)
+                .await
+                .unwrap()
+        );
+    }
+    assert_eq!(store.session(id).await.unwrap(), Some(session));
+    assert!(store.rotate_session(id, 2, at(9), None).await.unwrap());
+    let session = store.session(id).await.unwrap().unwrap();
+    let rotation = Rotation {
+        at: at(9),
+        key: None,
+    };
+    assert_eq!(session.rotation, Some(rotation));
+    let change = Change::SessionRevoked { session: id };
+    commit(&*store, StreamId::User(user), user, change).await;
+    assert!(!store.rotate_session(id, 3, at(9), None).await.unwrap());
+    let unknown = SessionId::generate();
+    assert!(!store.rotate_session(unknown, 1, at(9), None).await.unwrap());
+}
+
+pub(in crate::store) async fn one_of_many_exchanges_wins(store: Arc<dyn Store>) {
+    let (id, _) = login(&*store, UserId::generate()).await;
+    let attempts = (0..16).map(|_| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.rotate_session(id, 1, at(5), None).await.unwrap() })
+    });
+    let won = join_all(attempts).await;
+    assert_eq!(
+        won.into_iter().filter(|won| *won.as_ref().unwrap()).count(),
+        1
+    );
+    let session = store.session(id).await.unwrap().unwrap();
+    assert_eq!(session.generation, 2);
+}

@@ -1,0 +1,118 @@
+//! Entries to append.
+
+use crate::domain::{
+    Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
+};
+use crate::store::{Store, project};
+
+/// When the entry at `seq` was made.
+pub(super) fn at(seq: u64) -> Timestamp {
+    Timestamp::from_millis(1_795_262_400_000 + i64::try_from(seq).unwrap())
+}
+
+pub(super) fn channel() -> StreamId {
+    StreamId::Channel(ChannelId::generate())
+}
+
+pub(super) fn channel_id(stream: StreamId) -> ChannelId {
+    match stream {
+        StreamId::Channel(id) => id,
+        _ => panic!("{stream} is no channel"),
+    }
+}
+
+pub(super) fn text(content: &str) -> Change {
+    Change::MessageCreated(Box::new(MessageState {
+        content: content.to_owned(),
+        ..MessageState::default()
+    }))
+}
+
+pub(super) fn fence() -> Change {
+    Change::MembersChanged { gv: 1 }
+}
+
+pub(super) fn edit(message: u64, content: &str) -> Change {
+    Change::MessageEdited {
+        message,
+        content: Some(content.to_owned()),
+        edited_at: at(500),
+    }
+}
+
+/// The entry behind `head`, by somebody new.
+pub(super) fn after(stream: StreamId, head: Head, change: Change) -> Entry {
+    let head = head.after(&change, 1);
+    Entry {
+        id: EntryId::generate(),
+        stream,
+        seq: head.seq,
+        at: at(head.seq),
+        actor: Some(UserId::generate()),
+        key: Key::unique(),
+        request: None,
+        gv: head.gv,
+        ord: head.ord,
+        change,
+    }
+}
+
+/// A run of entries behind `head`.
+pub(super) fn run(
+    stream: StreamId,
+    mut head: Head,
+    changes: impl IntoIterator<Item = Change>,
+) -> Vec<Entry> {
+    let mut run = Vec::new();
+    for change in changes {
+        let entry = after(stream, head, change);
+        head = entry.head();
+        run.push(entry);
+    }
+    run
+}
+
+/// Appends a run at the stream's head and expects all of it to land.
+pub(super) async fn fill(
+    store: &dyn Store,
+    stream: StreamId,
+    changes: impl IntoIterator<Item = Change>,
+) -> Vec<Entry> {
+    let run = run(stream, store.head(stream).await.unwrap(), changes);
+    let appended = store.append(run.clone()).await.unwrap();
+    assert_eq!(appended.landed, run.len());
+    run
+}
+
+/// Appends one entry by `actor` and applies it.
+pub(super) async fn commit(
+    store: &dyn Store,
+    stream: StreamId,
+    actor: UserId,
+    change: Change,
+) -> Entry {
+    let mut entry = after(stream, store.head(stream).await.unwrap(), change);
+    entry.actor = Some(actor);
+    let appended = store.append(vec![entry.clone()]).await.unwrap();
+    assert_eq!(appended.landed, 1);
+    apply(store, &entry).await;
+    entry
+}
+
+pub(super) async fn apply(store: &dyn Store, entry: &Entry) {
+    store
+        .apply(entry.stream, entry.seq, project(entry))
+        .await
+        .unwrap();
+}
+
+pub(super) async fn all(store: &dyn Store, stream: StreamId) -> Vec<Entry> {
+    store
+        .entries(stream, 0, u64::MAX, usize::MAX)
+        .await
+        .unwrap()
+}
+
+pub(super) fn seqs<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u64> {
+    entries.into_iter().map(|entry| entry.seq).collect()
+}

@@ -1,0 +1,112 @@
+//! Pages of messages.
+
+use std::sync::Arc;
+
+use super::fixture::{channel, channel_id, commit, fence, fill, text};
+use crate::domain::{Change, Message, StreamId, UserId};
+use crate::store::{Store, Window};
+
+/// A channel with messages at 1, 2, 4, 5 and 7.
+async fn history(store: &dyn Store) -> StreamId {
+    let stream = channel();
+    fill(store, channel(), [text("elsewhere")]).await;
+    let changes = [
+        text("1"),
+        text("2"),
+        fence(),
+        text("4"),
+        text("5"),
+        Change::ReactionAdded {
+            message: 5,
+            emoji: "👍".to_owned(),
+        },
+        text("7"),
+        fence(),
+    ];
+    fill(store, stream, changes).await;
+    stream
+}
+
+fn seqs(messages: &[Message]) -> Vec<u64> {
+    messages.iter().map(|message| message.seq).collect()
+}
+
+async fn check(store: &dyn Store, stream: StreamId, cases: &[(Window, usize, &[u64], bool)]) {
+    for (window, limit, expected, more) in cases {
+        let page = store
+            .messages(channel_id(stream), *window, *limit)
+            .await
+            .unwrap();
+        assert_eq!(
+            (seqs(&page.items).as_slice(), page.more),
+            (*expected, *more),
+            "{window:?}, {limit}"
+        );
+        for message in page.items {
+            assert_eq!(message.state.content, message.seq.to_string());
+        }
+    }
+}
+
+pub(in crate::store) async fn pages_go_both_ways(store: Arc<dyn Store>) {
+    let stream = history(&*store).await;
+    let cases: &[(Window, usize, &[u64], bool)] = &[
+        (Window::Newest, 2, &[5, 7], true),
+        (Window::Newest, 5, &[1, 2, 4, 5, 7], false),
+        (Window::Newest, usize::MAX, &[1, 2, 4, 5, 7], false),
+        (Window::Before(5), 2, &[2, 4], true),
+        (Window::Before(3), 2, &[1, 2], false),
+        (Window::Before(1), 2, &[], false),
+        (Window::Before(0), 2, &[], false),
+        (Window::Before(u64::MAX), 1, &[7], true),
+        (Window::After(0), 3, &[1, 2, 4], true),
+        (Window::After(2), 3, &[4, 5, 7], false),
+        (Window::After(7), 3, &[], false),
+        (Window::After(u64::MAX), 3, &[], false),
+    ];
+    check(&*store, stream, cases).await;
+    check(&*store, channel(), &[(Window::Newest, 3, &[], false)]).await;
+}
+
+pub(in crate::store) async fn a_page_around_a_message_has_two_halves(store: Arc<dyn Store>) {
+    let stream = history(&*store).await;
+    let cases: &[(Window, usize, &[u64], bool)] = &[
+        (Window::Around(4), 4, &[1, 2, 4, 5], true),
+        (Window::Around(4), 2, &[2, 4], true),
+        (Window::Around(4), 6, &[1, 2, 4, 5, 7], false),
+        (Window::Around(3), 2, &[2, 4], true),
+        (Window::Around(1), 4, &[1, 2], true),
+        (Window::Around(7), 4, &[4, 5, 7], true),
+        (Window::Around(u64::MAX), 4, &[5, 7], true),
+        (Window::Around(0), 20, &[1, 2, 4, 5, 7], false),
+    ];
+    check(&*store, stream, cases).await;
+}
+
+pub(in crate::store) async fn pages_hold_deleted_messages(store: Arc<dyn Store>) {
+    let stream = history(&*store).await;
+    let change = Change::MessageDeleted { message: 4 };
+    commit(&*store, stream, UserId::generate(), change).await;
+    let page = store
+        .messages(channel_id(stream), Window::After(2), 2)
+        .await
+        .unwrap();
+    assert_eq!(seqs(&page.items), [4, 5]);
+    assert!(page.items[0].state.deleted);
+}
+
+pub(in crate::store) async fn messages_at_positions_come_ascending(store: Arc<dyn Store>) {
+    let stream = channel();
+    let run = fill(&*store, stream, [text("1"), fence(), text("3")]).await;
+    let found = store
+        .messages_at(channel_id(stream), &[3, 9, u64::MAX, 2, 1, 3, 0])
+        .await
+        .unwrap();
+    assert_eq!(seqs(&found), [1, 3]);
+    let message = &found[1];
+    assert_eq!(message.id, run[2].id);
+    assert_eq!(message.channel, channel_id(stream));
+    assert_eq!(Some(message.author), run[2].actor);
+    assert_eq!(message.created_at, run[2].at);
+    assert_eq!(message.state.content, "3");
+}

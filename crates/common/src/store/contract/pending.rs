@@ -1,0 +1,149 @@
+//! Pending entries: claims and settling.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::fixture::{at, channel, fence, fill, seqs, text};
+use crate::domain::{GroupId, Seq, StreamId, UserId};
+use crate::store::{Claim, Store};
+
+/// A time by which all entries have been made, as `fixture::at` counts.
+const LATE: u64 = 1_000_000;
+
+pub(in crate::store) async fn entries_are_pending_since_they_were_made(store: Arc<dyn Store>) {
+    let stream = channel();
+    let run = fill(&*store, stream, [text("a"), fence()]).await;
+    let found = store.pending(at(LATE), None, 10).await.unwrap();
+    assert_eq!(found.len(), 2);
+    for (pending, entry) in found.iter().zip(&run) {
+        assert_eq!((&pending.entry, pending.since), (entry, entry.at));
+    }
+    // The first was made at 1: "since before or earlier".
+    for (before, expected) in [(0, vec![]), (1, vec![1]), (2, vec![1, 2])] {
+        let found = store.pending(at(before), None, 10).await.unwrap();
+        assert_eq!(seqs(found.iter().map(|found| &found.entry)), expected);
+    }
+}
+
+pub(in crate::store) async fn settled_entries_are_pending_no_more(store: Arc<dyn Store>) {
+    let stream = channel();
+    fill(&*store, stream, [text("a"), fence(), text("b")]).await;
+    let settled = [(stream, 1), (stream, 3), (stream, 9), (channel(), 1)];
+    for _ in 0..2 {
+        store.settle(&settled).await.unwrap();
+        let found = store.pending_in(stream, 0, 10).await.unwrap();
+        assert_eq!(seqs(&found), [2]);
+    }
+    let found = store.pending(at(LATE), None, 10).await.unwrap();
+    assert_eq!(seqs(found.iter().map(|found| &found.entry)), [2]);
+    let entries = store.entries(stream, 0, 9, 9).await.unwrap();
+    assert_eq!(seqs(&entries), [1, 2, 3]);
+}
+
+pub(in crate::store) async fn pending_entries_of_a_stream_come_in_pages(store: Arc<dyn Store>) {
+    let stream = channel();
+    fill(&*store, channel(), [fence()]).await;
+    fill(&*store, stream, (0..6).map(|_| text("a"))).await;
+    store.settle(&[(stream, 3)]).await.unwrap();
+    for (after, limit, expected) in [
+        (0, 2, vec![1, 2]),
+        (2, 2, vec![4, 5]),
+        (5, 2, vec![6]),
+        (u64::MAX, 2, vec![]),
+        (0, 0, vec![]),
+    ] {
+        let found = store.pending_in(stream, after, limit).await.unwrap();
+        assert_eq!(seqs(&found), expected, "after {after}, {limit}");
+    }
+}
+
+pub(in crate::store) async fn all_pending_entries_come_in_pages(store: Arc<dyn Store>) {
+    let mut streams = vec![
+        StreamId::User(UserId::generate()),
+        StreamId::Group(GroupId::generate()),
+        StreamId::Sessions,
+        channel(),
+        channel(),
+    ];
+    for stream in &streams {
+        fill(&*store, *stream, (0..4).map(|_| fence())).await;
+        store.settle(&[(*stream, 2)]).await.unwrap();
+    }
+    streams.sort_by_key(|stream| stream.to_bytes());
+    let expected: Vec<(StreamId, Seq)> = streams
+        .iter()
+        .flat_map(|stream| [1, 3, 4].map(|seq| (*stream, seq)))
+        .collect();
+    for limit in [1, 2, 5, 100] {
+        let mut found = Vec::new();
+        loop {
+            let after = found.last().copied();
+            let page = store.pending(at(LATE), after, limit).await.unwrap();
+            assert!(page.len() <= limit);
+            if page.is_empty() {
+                break;
+            }
+            found.extend(
+                page.iter()
+                    .map(|found| (found.entry.stream, found.entry.seq)),
+            );
+        }
+        assert_eq!(found, expected, "{limit}");
+    }
+}
+
+pub(in crate::store) async fn a_claim_compares_when_it_was_last_taken(store: Arc<dyn Store>) {
+    let stream = channel();
+    fill(&*store, stream, (0..3).map(|_| fence())).await;
+    store.settle(&[(stream, 3)]).await.unwrap();
+    let claim = |seq, seen| Claim { stream, seq, seen };
+    let claims = [
+        claim(2, at(1)),
+        claim(1, at(1)),
+        claim(3, at(3)),
+        claim(9, at(9)),
+        claim(1, at(1)),
+    ];
+    let won = store.claim(&claims, at(50)).await.unwrap();
+    assert_eq!(won, [false, true, false, false, false]);
+    let found = store.pending(at(LATE), None, 9).await.unwrap();
+    let since: Vec<_> = found.iter().map(|found| found.since).collect();
+    assert_eq!(since, [at(50), at(2)]);
+    // Those taken lately are left alone.
+    let old = store.pending(at(49), None, 9).await.unwrap();
+    assert_eq!(seqs(old.iter().map(|found| &found.entry)), [2]);
+    assert_eq!(
+        store.claim(&[claim(1, at(1))], at(60)).await.unwrap(),
+        [false]
+    );
+    assert_eq!(
+        store.claim(&[claim(1, at(50))], at(60)).await.unwrap(),
+        [true]
+    );
+}
+
+pub(in crate::store) async fn one_of_many_claims_wins(store: Arc<dyn Store>) {
+    let stream = channel();
+    let seqs: Vec<Seq> = (1..=20).collect();
+    fill(&*store, stream, seqs.iter().map(|_| fence())).await;
+    let claims: Vec<Claim> = seqs
+        .iter()
+        .map(|seq| Claim {
+            stream,
+            seq: *seq,
+            seen: at(*seq),
+        })
+        .collect();
+    let claimers = (0..8).map(|n| {
+        let (store, claims) = (Arc::clone(&store), claims.clone());
+        tokio::spawn(async move { store.claim(&claims, at(100 + n)).await.unwrap() })
+    });
+    let mut wins = vec![0; seqs.len()];
+    for won in join_all(claimers).await {
+        for (wins, won) in wins.iter_mut().zip(won.unwrap()) {
+            *wins += u32::from(won);
+        }
+    }
+    assert_eq!(wins, vec![1; seqs.len()]);
+}

@@ -1,0 +1,94 @@
+//! Positions that clients have acknowledged, gathered for a moment and recorded together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_common::domain::{Cursor, SessionId};
+use tidings_common::presence::Presence;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long reports are gathered.
+const GATHER: Duration = Duration::from_millis(200);
+/// Reports that wait. Beyond they are dropped: a client reports again, and a late report only
+/// means a push notification too many.
+const MAX_WAITING: usize = 10_000;
+/// For one session's record.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Where connections report to.
+#[derive(Debug, Clone)]
+pub(crate) struct AckReports(mpsc::Sender<(SessionId, Cursor)>);
+
+/// What is to be recorded.
+#[derive(Debug)]
+pub(crate) struct AckRecorder(mpsc::Receiver<(SessionId, Cursor)>);
+
+pub(crate) fn channel() -> (AckReports, AckRecorder) {
+    let (sender, receiver) = mpsc::channel(MAX_WAITING);
+    (AckReports(sender), AckRecorder(receiver))
+}
+
+impl AckReports {
+    /// False: it was dropped.
+    pub(crate) fn report(&self, session: SessionId, cursor: Cursor) -> bool {
+        self.0.try_send((session, cursor)).is_ok()
+    }
+}
+
+impl AckRecorder {
+    /// Records until `stop`, then what is still waiting.
+    pub(crate) async fn run(mut self, presence: Arc<dyn Presence>, stop: CancellationToken) {
+        loop {
+            let first = tokio::select! {
+                first = self.0.recv() => first,
+                () = stop.cancelled() => self.0.try_recv().ok(),
+            };
+            let Some((session, cursor)) = first else {
+                return;
+            };
+            tokio::select! {
+                () = sleep(GATHER) => {}
+                () = stop.cancelled() => {}
+            }
+            let mut gathered = HashMap::from([(session, cursor)]);
+            // What comes while this runs waits for the next round.
+            for _ in 0..MAX_WAITING {
+                let Ok((session, cursor)) = self.0.try_recv() else {
+                    break;
+                };
+                raise(gathered.entry(session).or_default(), cursor);
+            }
+            record(&*presence, gathered).await;
+        }
+    }
+}
+
+fn raise(known: &mut Cursor, by: Cursor) {
+    for (stream, seq) in by {
+        let position = known.entry(stream).or_default();
+        *position = seq.max(*position);
+    }
+}
+
+async fn record(presence: &dyn Presence, gathered: HashMap<SessionId, Cursor>) {
+    for (session, cursor) in gathered {
+        match timeout(DEADLINE, presence.record(session, &cursor)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    session.id = %session,
+                    error = &error as &dyn std::error::Error,
+                    "acknowledged positions were not recorded"
+                );
+            }
+            // The others would wait as long; clients report again.
+            Err(_) => {
+                tracing::warn!("presence is too slow; acknowledged positions were not recorded");
+                return;
+            }
+        }
+    }
+}

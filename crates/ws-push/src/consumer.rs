@@ -1,0 +1,71 @@
+//! This server's queue: opened, kept bound, and read into the hub.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidings_common::bus::{Bus, Deliveries, Delivery, Subscription};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::state::State;
+
+/// Between attempts to open the queue: doubled from the first to the last, with jitter.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// Runs until `stop`, or until the bus has been shut down.
+pub(crate) async fn run(state: Arc<State>, bus: Arc<dyn Bus>, stop: CancellationToken) {
+    let consume = async {
+        let Subscription {
+            bindings,
+            mut deliveries,
+        } = subscribe(&state, &*bus).await;
+        state.consuming.store(true, Ordering::SeqCst);
+        tokio::select! {
+            () = state.partitions.keep_bound(&*bindings) => {}
+            () = deliver(&state, &mut *deliveries) => {
+                tracing::info!("the bus has been shut down");
+            }
+        }
+    };
+    tokio::select! {
+        () = consume => {}
+        () = stop.cancelled() => {}
+    }
+    state.consuming.store(false, Ordering::SeqCst);
+}
+
+async fn subscribe(state: &State, bus: &dyn Bus) -> Subscription {
+    let mut retry = FIRST_RETRY;
+    loop {
+        match bus.subscribe(state.server).await {
+            Ok(subscription) => return subscription,
+            Err(error) => tracing::warn!(
+                server.id = %state.server,
+                error = &error as &dyn std::error::Error,
+                "the server's queue could not be opened; trying again"
+            ),
+        }
+        sleep(retry.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        retry = (retry * 2).min(LAST_RETRY);
+    }
+}
+
+async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
+    loop {
+        match deliveries.next().await {
+            Delivery::Delta(envelope) => state.hub.dispatch(&envelope),
+            Delivery::Missed => {
+                tracing::warn!(
+                    connections = state.hub.connections(),
+                    "deltas were missed; every connection is told to sync"
+                );
+                state.hub.resume_all();
+            }
+            // `Revocations` follows them itself, and this server does not cache groups yet.
+            Delivery::Control(_) => {}
+            Delivery::Closed => return,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Who is connected here, and what reaches them. Synchronous: no await, no I/O; nothing here
+//! waits for a client.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidings_common::bus::{Envelope, Recipients};
+use tidings_common::domain::{ConnectionId, SessionId, UserId};
+use tidings_common::wire::ResumeReason;
+
+use crate::binder::Partitions;
+use crate::connection::{Close, Mailbox, Offered};
+use crate::metrics::{PushMetrics, ResumeLabel};
+
+/// Locks are per shard, so that worker threads seldom meet.
+const SHARDS: usize = 64;
+/// Sessions told to resume per second: each will sync.
+const RESUMES_PER_SECOND: u64 = 500;
+
+/// What the hub takes. At a limit, see [`Hub::register`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HubLimits {
+    pub(crate) connections: usize,
+    pub(crate) connections_per_user: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hub {
+    limits: HubLimits,
+    metrics: PushMetrics,
+    partitions: Arc<Partitions>,
+    /// Lock order: a shard, then a mailbox or the partitions. Never two shards.
+    shards: Vec<Mutex<Shard>>,
+    connections: AtomicUsize,
+    draining: AtomicBool,
+}
+
+/// Each user's connections in the order in which they came.
+type Shard = HashMap<UserId, Vec<Arc<Client>>>;
+
+/// One connection as the hub knows it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: ConnectionId,
+    user: UserId,
+    session: SessionId,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+/// A connection's place in the hub. Dropping it takes the connection out, at once.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    hub: Arc<Hub>,
+    client: Arc<Client>,
+    partition: u16,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoPlace {
+    #[error("the server has as many connections as it may")]
+    Full,
+    #[error("the server is draining")]
+    Draining,
+}
+
+impl Hub {
+    pub(crate) fn new(
+        limits: HubLimits,
+        metrics: PushMetrics,
+        partitions: Arc<Partitions>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            metrics,
+            partitions,
+            shards: std::iter::repeat_with(Mutex::default)
+                .take(SHARDS)
+                .collect(),
+            connections: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes a connection in. If the user has as many here as a user may, the oldest is closed
+    /// with 4010.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPlace`]; the server's own limit counts connections until they have quite ended.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        user: UserId,
+        session: SessionId,
+        mailbox: Arc<Mailbox>,
+    ) -> Result<Registration, NoPlace> {
+        let client = Arc::new(Client {
+            id: ConnectionId::generate(),
+            user,
+            session,
+            mailbox,
+        });
+        let mut shard = self.shard(user);
+        // Read under the lock: whoever comes before the drain's snapshot of this shard is in it.
+        if self.is_draining() {
+            return Err(NoPlace::Draining);
+        }
+        let admitted = self
+            .connections
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                (count < self.limits.connections).then_some(count + 1)
+            });
+        if admitted.is_err() {
+            return Err(NoPlace::Full);
+        }
+        let own = shard.entry(user).or_default();
+        while own.len() >= self.limits.connections_per_user.max(1) {
+            own.remove(0).mailbox.close(Close::Displaced);
+        }
+        own.push(client.clone());
+        drop(shard);
+        self.metrics.connections.inc();
+        Ok(Registration {
+            partition: self.partitions.acquire(user),
+            hub: self.clone(),
+            client,
+        })
+    }
+
+    /// Offers a delta to every connection it is for. Never waits.
+    pub(crate) fn dispatch(&self, envelope: &Envelope) {
+        let users = match &envelope.to {
+            Recipients::Users(users) => users,
+            // Deltas of large groups need their membership, which this server does not follow
+            // yet; none are published while groups above the fan-out limit are refused. Should
+            // one come from a newer process, that somebody may have missed it is the truth.
+            Recipients::Group { .. } => return self.resume_all(),
+        };
+        let ephemeral = envelope.position.is_none();
+        for user in users {
+            if let Some(clients) = self.shard(*user).get(user) {
+                for client in clients {
+                    let offered = client.mailbox.offer(&envelope.body, ephemeral, envelope.at);
+                    self.count(offered);
+                }
+            }
+        }
+    }
+
+    fn count(&self, offered: Offered) {
+        match offered {
+            Offered::Queued => {
+                self.metrics.deliveries.inc();
+            }
+            Offered::Dropped => {
+                self.metrics.ephemerals_dropped.inc();
+            }
+            Offered::Replaced => {
+                self.metrics.resumes.get_or_create(&ResumeLabel::SLOW).inc();
+            }
+            // Counted by close code when the connection has ended.
+            Offered::TooSlow | Offered::Ended => {}
+        }
+    }
+
+    /// Deltas were missed: tells every connection to sync, spread over time.
+    pub(crate) fn resume_all(&self) {
+        let missed = self.metrics.resumes.get_or_create(&ResumeLabel::MISSED);
+        for (place, client) in (0..).zip(self.clients()) {
+            let after_ms = place * 1000 / RESUMES_PER_SECOND;
+            client.mailbox.resume(ResumeReason::Missed, after_ms);
+            missed.inc();
+        }
+    }
+
+    /// Closes the connections of sessions that have ended.
+    pub(crate) fn end_sessions(&self, has_ended: impl Fn(SessionId) -> bool) {
+        for client in self.clients() {
+            if has_ended(client.session) {
+                client.mailbox.close(Close::SessionRevoked);
+            }
+        }
+    }
+
+    /// Takes nobody in from now on, and returns who is here.
+    pub(crate) fn drain(&self) -> Vec<Arc<Client>> {
+        self.draining.store(true, Ordering::SeqCst);
+        self.clients()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.connections() >= self.limits.connections
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Everyone here now, in no order.
+    fn clients(&self) -> Vec<Arc<Client>> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(lock(shard).values().flatten().cloned());
+        }
+        all
+    }
+
+    fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
+        let tail = user.as_bytes()[15];
+        lock(&self.shards[usize::from(tail) % SHARDS])
+    }
+}
+
+impl Registration {
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.client.id
+    }
+
+    pub(crate) fn partition(&self) -> u16 {
+        self.partition
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let user = self.client.user;
+        let mut shard = self.hub.shard(user);
+        if let Some(own) = shard.get_mut(&user) {
+            own.retain(|client| !Arc::ptr_eq(client, &self.client));
+            if own.is_empty() {
+                shard.remove(&user);
+            }
+        }
+        drop(shard);
+        self.hub.partitions.release(self.partition);
+        self.hub.connections.fetch_sub(1, Ordering::SeqCst);
+        self.hub.metrics.connections.dec();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

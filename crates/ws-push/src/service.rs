@@ -1,0 +1,175 @@
+//! The service as a whole: its tasks, its routes, its readiness and its end.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use actix_web::web::{Data, ServiceConfig};
+use tidings_common::auth::{Keys, SessionCheck as _};
+use tidings_common::backends::Backends;
+use tidings_common::clock::Clock;
+use tidings_common::config::Config;
+use tidings_common::domain::ServerId;
+use tidings_common::log::Revocations;
+use tidings_common::store::StoreError;
+use tidings_common::telemetry::Metrics;
+use tidings_http::Authenticator;
+use tidings_http::health::Readiness;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::acks;
+use crate::binder::{Partitions, UNBIND_AFTER};
+use crate::connection::MailboxLimits;
+use crate::hub::{Hub, HubLimits};
+use crate::metrics::PushMetrics;
+use crate::origin::Origins;
+use crate::state::{EndedSessions, State};
+use crate::{consumer, drain, routes};
+
+/// What the service shares with the rest of its process.
+pub struct Surroundings {
+    pub keys: Arc<Keys>,
+    pub clock: Arc<dyn Clock>,
+    pub revocations: Arc<Revocations>,
+    /// Where the service's tasks run. Connections run on the HTTP server's workers.
+    pub runtime: Handle,
+}
+
+/// Delivery, running. Dropping it does not stop it; its shutdown token does.
+pub struct PushService {
+    state: Arc<State>,
+    tasks: TaskTracker,
+}
+
+impl PushService {
+    /// Starts reading this server's queue. When `shutdown` is cancelled the service drains:
+    /// it takes nobody in, moves its clients over during `ws.drain_secs`, and stops. The HTTP
+    /// server must go on until [`PushService::stopped`] returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the installation's epoch cannot be read.
+    pub async fn start(
+        config: &Config,
+        backends: &Backends,
+        surroundings: Surroundings,
+        metrics: &Metrics,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let epoch = backends.store.meta().await?.epoch;
+        let (reports, recorder) = acks::channel();
+        let runtime = surroundings.runtime.clone();
+        let metrics = PushMetrics::register(metrics);
+        let state = state(config, backends, surroundings, metrics, reports, epoch);
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        tasks.spawn_on(
+            consumer::run(state.clone(), backends.bus.clone(), stop.clone()),
+            &runtime,
+        );
+        tasks.spawn_on(
+            recorder.run(backends.presence.clone(), stop.clone()),
+            &runtime,
+        );
+        tasks.spawn_on(watch_sessions(state.clone(), stop.clone()), &runtime);
+        let (hub, over) = (state.hub.clone(), config.ws.drain);
+        let draining = async move {
+            shutdown.cancelled().await;
+            drain::drain(&hub, over).await;
+            stop.cancel();
+        };
+        tasks.spawn_on(draining, &runtime);
+        tasks.close();
+        Ok(Self { state, tasks })
+    }
+
+    /// What to mount: `/v1/ws`, beside whatever else the application serves.
+    pub fn routes(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+        let state = Data::from(self.state.clone());
+        move |config| {
+            config.app_data(state.clone()).configure(routes::mount);
+        }
+    }
+
+    /// Adds what this service needs to take work: its consumer (`consumer`), and room
+    /// (`connections`: `full` or `draining`).
+    #[must_use]
+    pub fn checks(&self, readiness: Readiness) -> Readiness {
+        let (consumer, connections) = (self.state.clone(), self.state.clone());
+        let refusal = |state: Arc<State>, of_consumer: bool| async move {
+            match state.refusal() {
+                Some(reason) if (reason == "down") == of_consumer => Err(reason),
+                _ => Ok(()),
+            }
+        };
+        readiness
+            .required("consumer", move || refusal(consumer.clone(), true))
+            .required("connections", move || refusal(connections.clone(), false))
+    }
+
+    /// Returns when the service has drained and all its tasks have ended.
+    pub async fn stopped(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+fn state(
+    config: &Config,
+    backends: &Backends,
+    surroundings: Surroundings,
+    metrics: PushMetrics,
+    acks: acks::AckReports,
+    epoch: u64,
+) -> Arc<State> {
+    let Surroundings {
+        keys,
+        clock,
+        revocations,
+        runtime: _,
+    } = surroundings;
+    let partitions = Partitions::new(config.bus.partitions, UNBIND_AFTER);
+    let limits = HubLimits {
+        connections: config.ws.max_connections,
+        connections_per_user: config.ws.max_connections_per_user,
+    };
+    let ended = EndedSessions(revocations);
+    Arc::new(State {
+        server: ServerId::generate(),
+        epoch,
+        heartbeat: config.ws.heartbeat,
+        write_deadline: config.ws.write_deadline,
+        mailbox_limits: MailboxLimits {
+            bytes: config.ws.mailbox_bytes,
+            deltas: config.ws.mailbox_deltas,
+        },
+        origins: Origins::new(&config.public_url, &config.ws.origins),
+        hub: Hub::new(limits, metrics.clone(), partitions.clone()),
+        partitions,
+        presence: backends.presence.clone(),
+        authenticator: Authenticator::new(keys.clone(), clock.clone(), Arc::new(ended.clone())),
+        keys,
+        clock,
+        ended,
+        acks,
+        metrics,
+        consuming: AtomicBool::new(false),
+    })
+}
+
+/// Closes the connections of sessions as they end.
+async fn watch_sessions(state: Arc<State>, stop: CancellationToken) {
+    let mut changes = state.ended.0.changes();
+    loop {
+        // Both branches are cancel-safe.
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                state.hub.end_sessions(|session| state.ended.is_revoked(session));
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}

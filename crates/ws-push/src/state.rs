@@ -1,0 +1,64 @@
+//! What the connections of one server share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tidings_common::auth::{Keys, SessionCheck};
+use tidings_common::clock::Clock;
+use tidings_common::domain::{ServerId, SessionId};
+use tidings_common::log::Revocations;
+use tidings_common::presence::Presence;
+use tidings_http::Authenticator;
+
+use crate::acks::AckReports;
+use crate::binder::Partitions;
+use crate::connection::MailboxLimits;
+use crate::hub::Hub;
+use crate::metrics::PushMetrics;
+use crate::origin::Origins;
+
+pub(crate) struct State {
+    pub(crate) server: ServerId,
+    pub(crate) epoch: u64,
+    pub(crate) heartbeat: Duration,
+    pub(crate) write_deadline: Duration,
+    pub(crate) mailbox_limits: MailboxLimits,
+    pub(crate) origins: Origins,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ended: EndedSessions,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) acks: AckReports,
+    pub(crate) metrics: PushMetrics,
+    /// Whether this server's queue is open and read.
+    pub(crate) consuming: AtomicBool,
+}
+
+impl State {
+    /// Why no connection is taken now, in one word; None if one is.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        if self.hub.is_draining() {
+            Some("draining")
+        } else if !self.consuming.load(Ordering::SeqCst) {
+            Some("down")
+        } else if self.hub.is_full() {
+            Some("full")
+        } else {
+            None
+        }
+    }
+}
+
+/// What the log knows of ended sessions, as authentication asks for it.
+#[derive(Clone)]
+pub(crate) struct EndedSessions(pub(crate) Arc<Revocations>);
+
+impl SessionCheck for EndedSessions {
+    fn is_revoked(&self, session: SessionId) -> bool {
+        self.0.is_ended(session)
+    }
+}

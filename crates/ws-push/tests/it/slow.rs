@@ -1,0 +1,76 @@
+//! What a client that does not read gets, and what it does not do to others.
+
+use serde_json::Value;
+use tidings_common::domain::ChannelId;
+
+use crate::clients::RawClient;
+use crate::harness::{Server, until};
+
+const SMALL: [(&str, &str); 2] = [("WS__MAILBOX_BYTES", "16384"), ("WS__MAILBOX_DELTAS", "50")];
+const RESUMES: &str = r#"tidings_ws_resumes_total{reason="slow"}"#;
+const TOO_SLOW: &str = r#"tidings_ws_closes_total{code="4008"}"#;
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_told_to_resume_and_then_closed() {
+    let server = Server::with(&SMALL).await;
+    let who = server.login();
+    let mut slow = RawClient::connect(&server, &who, Some(4096)).await;
+    let mut fast = server.connect(&server.login_of(who.user)).await;
+    let channel = ChannelId::generate();
+    let mut published = 0;
+    while server.metric(TOO_SLOW) != Some(1.0) {
+        server
+            .publish(channel, published + 1, 20, &[who.user])
+            .await;
+        let expected: Vec<_> = (published + 1..=published + 20).collect();
+        assert_eq!(fast.seqs(20).await, expected, "others notice nothing");
+        published += 20;
+        assert!(published < 100_000, "something must be bounded");
+    }
+    assert_eq!(server.metric(RESUMES), Some(1.0));
+    let (texts, code) = slow.read_to_end().await;
+    assert_eq!(code, 4008);
+    let frames: Vec<Value> = texts.iter().flat_map(|text| frames(text)).collect();
+    assert_eq!(frames[0]["type"], "hello");
+    let last = frames.last().unwrap();
+    assert_eq!(
+        (&last["type"], &last["reason"]),
+        (&"resume".into(), &"slow".into())
+    );
+    let seqs = frames.iter().filter_map(|frame| frame["seq"].as_u64());
+    assert!(
+        seqs.eq(1..=frames.len() as u64 - 2),
+        "what did arrive is in order"
+    );
+    server.metric_becomes("tidings_ws_connections", 1.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_socket_is_stuck_is_closed_at_the_write_deadline() {
+    let server = Server::with(&[("WS__WRITE_DEADLINE_MS", "1000")]).await;
+    let who = server.login();
+    let _stuck = RawClient::connect(&server, &who, Some(4096)).await;
+    let channel = ChannelId::generate();
+    let mut published = 0;
+    // Until the kernel takes no more, and something waits in the mailbox.
+    while server.metric("tidings_delivery_seconds_count") == Some(published as f64) {
+        server.publish(channel, published + 1, 1, &[who.user]).await;
+        published += 1;
+        until("it is in the mailbox", || async {
+            server.metric("tidings_ws_deliveries_total") == Some(published as f64)
+        })
+        .await;
+        tokio::task::yield_now().await;
+    }
+    server.metric_becomes(TOO_SLOW, 1.0).await;
+    server.metric_becomes("tidings_ws_connections", 0.0).await;
+    server.stop().await;
+}
+
+fn frames(text: &str) -> Vec<Value> {
+    match serde_json::from_str(text).unwrap() {
+        Value::Array(frames) => frames,
+        frame => vec![frame],
+    }
+}

@@ -1,0 +1,277 @@
+//! The walk-through of README.md, command by command.
+//!
+//! All `sh` blocks go through one shell, in order, but for those that start with `cargo run`:
+//! the server and the listener, which run beside it. A `json` or `text` block shows what the
+//! block before it prints; one marked `listener`, what the listener prints from there on.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+const README: &str = include_str!("../README.md");
+const ADDRESS: &str = "127.0.0.1:8080";
+const PROGRAM: &str = "cargo run --release";
+/// For one line of output.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// What the shell prints when it is through with a block.
+const DONE: &str = "----- done -----";
+
+#[tokio::test]
+async fn every_command_of_the_walk_through_does_what_the_readme_shows() -> anyhow::Result<()> {
+    let blocks = blocks(section(README, "## Walk-through")?);
+    let place = Place::new()?;
+    let mut shell = place.spawn("exec bash -eu")?;
+    let mut server = None;
+    let mut listener = None;
+    let mut printed = Vec::new();
+    for block in blocks {
+        let context = || format!("in the block\n{}", block.text);
+        match block.info {
+            "sh" if block.text == PROGRAM => {
+                server = Some(place.serve().await.with_context(context)?);
+            }
+            "sh" if block.text.starts_with(PROGRAM) => {
+                listener = Some(place.spawn(&block.text)?);
+            }
+            "sh" => {
+                let script = place.adapt(&block.text);
+                printed = shell.run(&script).await.with_context(context)?;
+            }
+            "json" => show_same(&block.text, &printed, matches_json).with_context(context)?,
+            "text" => show_same(&block.text, &printed, matches_text).with_context(context)?,
+            "json listener" => {
+                let listener = listener.as_mut().context("nobody listens yet")?;
+                for expected in block.text.lines() {
+                    listener.wait_for(expected).await.with_context(context)?;
+                }
+            }
+            other => bail!("a block of the walk-through is marked `{other}`"),
+        }
+    }
+    ensure!(server.is_some(), "the walk-through starts no server");
+    ensure!(listener.is_some(), "the walk-through does not listen");
+    Ok(())
+}
+
+/// Where the walk-through takes place: a directory and a port of its own.
+struct Place {
+    directory: PathBuf,
+    program: PathBuf,
+    address: String,
+}
+
+impl Place {
+    fn new() -> anyhow::Result<Self> {
+        let programs = std::env::var_os("TIDINGS_TEST_BIN_DIR")
+            .context("TIDINGS_TEST_BIN_DIR is not set: use ./tests/run")?;
+        let directory = std::env::temp_dir().join(format!("tidings-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&directory)?;
+        // Free a moment ago is free enough: other tests ask for any free port, as this does.
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Ok(Self {
+            directory,
+            program: Path::new(&programs).join("tidings"),
+            address: address.to_string(),
+        })
+    }
+
+    /// The command with this place's program and address.
+    fn adapt(&self, command: &str) -> String {
+        let program = format!("exec '{}'", self.program.display());
+        command
+            .replace(&format!("{PROGRAM} -- "), &format!("{program} "))
+            .replace(PROGRAM, &program)
+            .replace(ADDRESS, &self.address)
+    }
+
+    fn spawn(&self, command: &str) -> anyhow::Result<Running> {
+        let mut child = Command::new("bash")
+            .args(["-c", &self.adapt(command)])
+            .current_dir(&self.directory)
+            .env("TIDINGS__LISTEN", &self.address)
+            .env("NO_PROXY", "127.0.0.1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start bash")?;
+        let input = child.stdin.take().context("its input is piped")?;
+        let output = child.stdout.take().context("its output is piped")?;
+        Ok(Running {
+            _child: child,
+            input,
+            output: BufReader::new(output).lines(),
+        })
+    }
+
+    /// Starts the server and waits until it has printed its address and answers there.
+    async fn serve(&self) -> anyhow::Result<Running> {
+        let mut server = self.spawn(&format!("{PROGRAM} 2>&1"))?;
+        let url = format!("http://{}", self.address);
+        while !server.line().await?.contains(&url) {}
+        let ready = reqwest::get(format!("{url}/readyz")).await?;
+        ensure!(ready.status().is_success(), "{url} is not ready");
+        Ok(server)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Best effort: the system clears what is left.
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// A program and its ends of the pipes. Dropping it kills it.
+struct Running {
+    _child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    async fn line(&mut self) -> anyhow::Result<String> {
+        let line = tokio::time::timeout(DEADLINE, self.output.next_line()).await;
+        line.context("no output in time")??
+            .context("the program has ended")
+    }
+
+    /// Feeds a shell and returns what the commands print.
+    async fn run(&mut self, script: &str) -> anyhow::Result<Vec<String>> {
+        let fed = format!("{script}\necho '{DONE}'\n");
+        self.input.write_all(fed.as_bytes()).await?;
+        let mut printed = Vec::new();
+        loop {
+            match self.line().await? {
+                line if line == DONE => return Ok(printed),
+                line => printed.push(line),
+            }
+        }
+    }
+
+    /// Reads on to the line that `expected` shows. What comes before it may be anything: a
+    /// login is told to the user's other connections, sooner or later.
+    async fn wait_for(&mut self, expected: &str) -> anyhow::Result<()> {
+        loop {
+            let line = self.line().await?;
+            if matches_json(expected, &line)? {
+                return Ok(());
+            }
+            eprintln!("not what was waited for: {line}");
+        }
+    }
+}
+
+/// A fenced block: what stands behind the fence, and the lines up to the closing one.
+struct Block<'a> {
+    info: &'a str,
+    text: String,
+}
+
+fn section<'a>(text: &'a str, heading: &str) -> anyhow::Result<&'a str> {
+    let (_, rest) = text
+        .split_once(&format!("\n{heading}\n"))
+        .with_context(|| format!("no heading `{heading}`"))?;
+    Ok(rest
+        .split_once("\n## ")
+        .map_or(rest, |(section, _)| section))
+}
+
+fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(info) = line.strip_prefix("```") {
+            let body: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+            let text = body.join("\n");
+            found.push(Block { info, text });
+        }
+    }
+    found
+}
+
+fn show_same(
+    expected: &str,
+    printed: &[String],
+    matches: fn(&str, &str) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let mut same = expected.lines().count() == printed.len();
+    for (expected, printed) in expected.lines().zip(printed) {
+        same &= matches(expected, printed)?;
+    }
+    ensure!(same, "printed instead:\n{}", printed.join("\n"));
+    Ok(())
+}
+
+fn matches_text(expected: &str, printed: &str) -> anyhow::Result<bool> {
+    Ok(is_like(expected, printed))
+}
+
+fn matches_json(expected: &str, printed: &str) -> anyhow::Result<bool> {
+    let expected = serde_json::from_str(expected).context("the README shows invalid JSON")?;
+    let printed = serde_json::from_str(printed).with_context(|| printed.to_owned())?;
+    Ok(is_same("", &expected, &printed))
+}
+
+/// Equal, where `…` in a text or a field's name stands for anything, and for what is left of
+/// a session after a few seconds.
+fn is_same(field: &str, expected: &Value, printed: &Value) -> bool {
+    match (expected, printed) {
+        (Value::String(expected), Value::String(printed)) => is_like(expected, printed),
+        (Value::Array(expected), Value::Array(printed)) => {
+            let mut pairs = expected.iter().zip(printed);
+            expected.len() == printed.len() && pairs.all(|(a, b)| is_same("", a, b))
+        }
+        (Value::Object(expected), Value::Object(printed)) => {
+            expected.len() == printed.len()
+                && expected.iter().all(|(name, expected)| {
+                    printed.iter().any(|(candidate, printed)| {
+                        is_like(name, candidate) && is_same(name, expected, printed)
+                    })
+                })
+        }
+        (Value::Number(expected), Value::Number(printed)) if field == "session_expires_in" => {
+            let left = |number: &serde_json::Number| number.as_u64().unwrap_or_default();
+            (left(expected) / 2..=left(expected)).contains(&left(printed))
+        }
+        _ => expected == printed,
+    }
+}
+
+fn is_like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('…') {
+        None => pattern == text,
+        Some((start, end)) => text
+            .strip_prefix(start)
+            .is_some_and(|rest| rest.ends_with(end)),
+    }
+}
+
+#[test]
+fn what_the_readme_leaves_open_may_differ_and_nothing_else() {
+    let same = |expected, printed| matches_json(expected, printed).unwrap();
+    assert!(same(r#"{"id":"…","seq":1}"#, r#"{"seq":1,"id":"0197"}"#));
+    assert!(same(r#"{"heads":{"c:…":1}}"#, r#"{"heads":{"c:0197":1}}"#));
+    assert!(same(
+        r#"{"session_expires_in":900}"#,
+        r#"{"session_expires_in":899}"#
+    ));
+    for (expected, printed) in [
+        (r#"{"id":"…","seq":1}"#, r#"{"id":"0197","seq":2}"#),
+        (r#"{"id":"…"}"#, r#"{"id":"0197","seq":2}"#),
+        (r#"{"id":"…"}"#, r#"{"id":null}"#),
+        (r#"{"heads":{"c:…":1}}"#, r#"{"heads":{"g:0197":1}}"#),
+        (r#"["a"]"#, r#"["a","b"]"#),
+        (
+            r#"{"session_expires_in":900}"#,
+            r#"{"session_expires_in":901}"#,
+        ),
+    ] {
+        assert!(!same(expected, printed), "{expected} {printed}");
+    }
+}

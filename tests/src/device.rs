@@ -1,0 +1,457 @@
+//! The client algorithm over a real connection:
+//!
+//! 1. Connect and wait for `hello`: from then on the server receives for this user.
+//! 2. `POST /v1/sync` with the cursor, page by page up to the heads of the first answer. What
+//!    comes live in the meantime is offered at once; what does not follow yet waits.
+//! 3. A stream that the cursor lacks, or that was reset, is taken up: its head is known from
+//!    the sync, then its state is read over HTTP, then the deltas behind that head apply.
+//! 4. A gap that lasts 400 ms and a random bit is filled by a sync of the streams concerned.
+//!    A delta of an unknown stream and the frame `resume` start a whole sync.
+//! 5. A lost connection is made again at once, then with growing random delays; close codes
+//!    that say so end the device.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Client, items, number, text};
+use crate::replica::{Cursor, Delta, Offered, Replica};
+use crate::socket::{Event, Socket};
+use crate::view::Part;
+use crate::wait::SOON;
+
+/// How long what lies beyond a gap may wait before the gap is fetched; plus a random part.
+const GAP: Duration = Duration::from_millis(400);
+const GAP_JITTER_MS: u64 = 200;
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const MAX_DELAY: Duration = Duration::from_secs(60);
+/// Close codes after which a client does not come back.
+const FINAL: [u16; 7] = [4003, 4009, 4010, 1003, 1007, 1008, 1009];
+const TOKEN_EXPIRED: u16 = 4001;
+/// Steps of a sync that may wait for the device.
+const SYNC_STEPS: usize = 4;
+
+/// What a device holds and what happened to it.
+#[derive(Debug, Default)]
+pub struct Record {
+    pub replica: Replica,
+    /// Connected, and caught up with the heads at the time of connecting.
+    pub live: bool,
+    pub connections: usize,
+    pub syncs: usize,
+    /// Why the server asked to resume, each time.
+    pub resumes: Vec<String>,
+    /// How connections ended.
+    pub closes: Vec<Option<u16>>,
+    /// Why it will not come back, or could not go on.
+    pub ended: Option<String>,
+}
+
+/// One device of one user. It keeps its record while it is away.
+#[derive(Debug)]
+pub struct Device {
+    pub client: Client,
+    record: watch::Sender<Record>,
+    running: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+impl Device {
+    /// A device that holds nothing yet; returns when it is live.
+    ///
+    /// # Errors
+    /// It is not live in time.
+    pub async fn start(client: &Client) -> Result<Self> {
+        let record = Record {
+            replica: Replica::new(&client.user),
+            ..Record::default()
+        };
+        let mut device = Self {
+            client: client.clone(),
+            record: watch::Sender::new(record),
+            running: None,
+        };
+        device.come_back();
+        device.until("live", |record| record.live).await?;
+        Ok(device)
+    }
+
+    /// Drops the connection, and stays away.
+    ///
+    /// # Errors
+    /// The device's task failed.
+    pub async fn go_away(&mut self) -> Result<()> {
+        if let Some((stop, task)) = self.running.take() {
+            stop.cancel();
+            task.await?;
+        }
+        self.record.send_modify(|record| record.live = false);
+        Ok(())
+    }
+
+    /// Connects again with what it holds.
+    pub fn come_back(&mut self) {
+        let stop = CancellationToken::new();
+        let link = Link {
+            client: self.client.clone(),
+            record: self.record.clone(),
+        };
+        let task = tokio::spawn(link.run(stop.clone()));
+        self.running = Some((stop, task));
+    }
+
+    /// Looks at the record.
+    pub fn look<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+        look(&self.record.borrow())
+    }
+
+    /// Waits until the record is as wanted.
+    ///
+    /// # Errors
+    /// It is not within [`SOON`], or the device ended before.
+    pub async fn until(&self, what: &str, wanted: impl FnMut(&Record) -> bool) -> Result<()> {
+        self.until_within(what, SOON, wanted).await
+    }
+
+    /// Like [`Device::until`], with another limit.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn until_within(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut wanted: impl FnMut(&Record) -> bool,
+    ) -> Result<()> {
+        let mut records = self.record.subscribe();
+        let done = records.wait_for(|record| wanted(record) || record.ended.is_some());
+        let reached = match tokio::time::timeout(limit, done).await {
+            Ok(record) => wanted(&*record?),
+            Err(_) => false,
+        };
+        ensure!(
+            reached,
+            "{}: not {what}: {}",
+            self.client.username,
+            self.summary()
+        );
+        Ok(())
+    }
+
+    /// Waits until a stream's position is at least `seq`.
+    ///
+    /// # Errors
+    /// It is not within [`SOON`].
+    pub async fn reaches(&self, stream: &str, seq: u64) -> Result<()> {
+        let what = format!("at {seq} of {stream}");
+        let at = |record: &Record| record.replica.cursor.get(stream).copied();
+        self.until(&what, |record| at(record) >= Some(seq)).await
+    }
+
+    fn summary(&self) -> String {
+        self.look(|record| {
+            format!(
+                "live {}, {} connections, {} syncs, closes {:?}, resumes {:?}, ended {:?}, cursor {:?}, gaps {:?}",
+                record.live,
+                record.connections,
+                record.syncs,
+                record.closes,
+                record.resumes,
+                record.ended,
+                record.replica.cursor,
+                record.replica.gaps()
+            )
+        })
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some((stop, _)) = &self.running {
+            stop.cancel();
+        }
+    }
+}
+
+/// The running part of a device.
+struct Link {
+    client: Client,
+    record: watch::Sender<Record>,
+}
+
+/// How a connection ended.
+enum End {
+    Again,
+    Never(String),
+}
+
+/// What a sync found, in the order in which it is to be taken.
+enum Found {
+    Deltas(Vec<Value>),
+    TakenUp {
+        stream: String,
+        head: u64,
+        part: Part,
+    },
+    Gone(String),
+}
+
+impl Link {
+    async fn run(self, stop: CancellationToken) {
+        let work = async {
+            let mut failures = 0;
+            loop {
+                let end = self.connection().await;
+                if self.record.borrow().live {
+                    failures = 0;
+                }
+                self.record.send_modify(|record| record.live = false);
+                if let Ok(End::Never(why)) = end {
+                    self.record.send_modify(|record| record.ended = Some(why));
+                    return;
+                }
+                tokio::time::sleep(back_off(failures)).await;
+                failures += 1;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    /// One connection, from the ticket to the end.
+    async fn connection(&self) -> Result<End> {
+        let Some(ticket) = self.ticket().await? else {
+            return Ok(End::Never("the session has ended".to_owned()));
+        };
+        let (mut socket, hello) = Socket::open(&ticket, None).await?;
+        self.record.send_modify(|record| record.connections += 1);
+        let background = Duration::from_secs(number(&hello, "sync_secs")?);
+
+        let mut sync = Some(self.sync(None));
+        // When to begin the next whole sync, and when to fetch what is missing before a gap.
+        let mut whole_at = Instant::now() + background;
+        let mut gap_at: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                event = socket.next() => match event? {
+                    Event::Frame(frame) => {
+                        if let Some(wait) = self.frame(&frame)? {
+                            whole_at = whole_at.min(Instant::now() + wait);
+                        }
+                    }
+                    Event::Closed(code) => {
+                        self.record.send_modify(|record| record.closes.push(code));
+                        return self.closed(code).await;
+                    }
+                },
+                found = next_of(&mut sync), if sync.is_some() => match found {
+                    Some(found) => if self.take(found?)? {
+                        whole_at = Instant::now();
+                    },
+                    None => {
+                        sync = None;
+                        self.record.send_modify(|record| {
+                            record.syncs += 1;
+                            record.live = true;
+                        });
+                    }
+                },
+                () = tokio::time::sleep_until(whole_at), if sync.is_none() => {
+                    whole_at = Instant::now() + background;
+                    self.record.send_modify(|record| record.replica.drop_unknown());
+                    sync = Some(self.sync(None));
+                }
+                () = until(gap_at), if sync.is_none() => {
+                    sync = Some(self.sync(Some(self.gaps())));
+                }
+            }
+            if sync.is_some() || self.gaps().is_empty() {
+                gap_at = None;
+            } else if gap_at.is_none() {
+                let jitter = Duration::from_millis(fastrand::u64(..GAP_JITTER_MS));
+                gap_at = Some(Instant::now() + GAP + jitter);
+            }
+        }
+    }
+
+    /// A ticket; `None` if the session has ended.
+    async fn ticket(&self) -> Result<Option<Value>> {
+        let path = "/v1/realtime/tickets";
+        let mut answer = self.client.post(path, &json!({})).await?;
+        if answer.status == 401 {
+            if !self.client.refresh().await? {
+                return Ok(None);
+            }
+            answer = self.client.post(path, &json!({})).await?;
+        }
+        answer.ok().map(Some)
+    }
+
+    /// Takes a frame; answers after which time a whole sync is needed, if it is.
+    fn frame(&self, frame: &Value) -> Result<Option<Duration>> {
+        match frame["type"].as_str() {
+            Some("delta") => {
+                let unknown = self.offer(frame)? == Offered::Unknown;
+                Ok(unknown.then_some(Duration::ZERO))
+            }
+            Some("resume") => {
+                let reason = text(frame, "reason")?.to_owned();
+                self.record
+                    .send_modify(|record| record.resumes.push(reason));
+                let after = number(frame, "after_ms")?;
+                Ok(Some(Duration::from_millis(after)))
+            }
+            // `reconnect` announces the close frame that the server sends at its time.
+            _ => Ok(None),
+        }
+    }
+
+    async fn closed(&self, code: Option<u16>) -> Result<End> {
+        match code {
+            Some(code) if FINAL.contains(&code) => Ok(End::Never(format!("closed with {code}"))),
+            Some(TOKEN_EXPIRED) => {
+                let renewed = self.client.refresh().await?;
+                let ended = || End::Never("the session has ended".to_owned());
+                Ok(if renewed { End::Again } else { ended() })
+            }
+            _ => Ok(End::Again),
+        }
+    }
+
+    /// Gaps in the streams that the cursor has, with the position before each.
+    fn gaps(&self) -> Cursor {
+        let gaps = self.record.borrow().replica.gaps();
+        let known = gaps.into_iter();
+        known
+            .filter_map(|(stream, position)| Some((stream, position?)))
+            .collect()
+    }
+
+    fn offer(&self, frame: &Value) -> Result<Offered> {
+        let Some(delta) = Delta::parse(frame)? else {
+            return Ok(Offered::Duplicate); // Ephemeral: nothing here shows it.
+        };
+        self.change(|record| record.replica.offer(delta))
+    }
+
+    /// Takes what a sync found; answers whether another one is needed, because there were
+    /// deltas of a stream that the cursor lacks: one that ended and began again in between.
+    fn take(&self, found: Found) -> Result<bool> {
+        match found {
+            Found::Deltas(deltas) => {
+                let mut unknown = false;
+                for delta in &deltas {
+                    unknown |= self.offer(delta)? == Offered::Unknown;
+                }
+                Ok(unknown)
+            }
+            Found::Gone(stream) => self.change(|record| {
+                record.replica.forget(&stream);
+                Ok(false)
+            }),
+            Found::TakenUp { stream, head, part } => self.change(|record| {
+                record.replica.take_up(&stream, head, part)?;
+                Ok(false)
+            }),
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Record) -> Result<T>) -> Result<T> {
+        let mut result = None;
+        self.record
+            .send_modify(|record| result = Some(change(record)));
+        result.context("the change was made")?
+    }
+
+    /// Starts a sync of everything, or of these streams alone. What it finds comes through the
+    /// channel; its end is the sync's.
+    fn sync(&self, gaps: Option<Cursor>) -> mpsc::Receiver<Result<Found>> {
+        let (found, receiver) = mpsc::channel(SYNC_STEPS);
+        let client = self.client.clone();
+        let only = gaps.is_some();
+        let cursor = gaps.unwrap_or_else(|| self.record.borrow().replica.cursor.clone());
+        tokio::spawn(async move {
+            if let Err(error) = catch_up(&client, cursor, only, &found).await {
+                found.send(Err(error)).await.ok(); // The connection may have ended first.
+            }
+        });
+        receiver
+    }
+}
+
+/// Pages through what the cursor lacks, then reads the state of what it cannot continue.
+async fn catch_up(
+    client: &Client,
+    mut cursor: Cursor,
+    only: bool,
+    found: &mpsc::Sender<Result<Found>>,
+) -> Result<()> {
+    let mut goal: Option<Cursor> = None;
+    let mut to_take_up = Cursor::new();
+    loop {
+        let body = json!({"cursor": cursor, "limit": 500, "only": only});
+        let answer = client.post("/v1/sync", &body).await?.ok()?;
+        let heads: Cursor = serde_json::from_value(answer["heads"].clone())?;
+        for reset in items(&answer, "resets")? {
+            let stream = text(reset, "stream")?.to_owned();
+            if reset["reason"] == "gone" {
+                found.send(Ok(Found::Gone(stream))).await?;
+            } else {
+                to_take_up.insert(stream, number(reset, "head")?);
+            }
+        }
+        let goal = goal.get_or_insert_with(|| {
+            for (stream, head) in &heads {
+                if !cursor.contains_key(stream) {
+                    to_take_up.insert(stream.clone(), *head);
+                }
+            }
+            heads
+        });
+        found
+            .send(Ok(Found::Deltas(items(&answer, "deltas")?.clone())))
+            .await?;
+        cursor = serde_json::from_value(answer["cursor"].clone())?;
+        let reached = cursor
+            .iter()
+            .all(|(stream, seq)| goal.get(stream).is_none_or(|head| seq >= head));
+        if answer["more"] != true || reached {
+            break;
+        }
+    }
+    for (stream, head) in to_take_up {
+        let what = match Part::fetch(client, &stream).await? {
+            Some(part) => Found::TakenUp { stream, head, part },
+            None => Found::Gone(stream),
+        };
+        found.send(Ok(what)).await?;
+    }
+    Ok(())
+}
+
+/// The next thing a sync found.
+async fn next_of(sync: &mut Option<mpsc::Receiver<Result<Found>>>) -> Option<Result<Found>> {
+    match sync {
+        Some(sync) => sync.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// At once after a good connection, then a random part of a span that doubles.
+fn back_off(failures: u32) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let span = (FIRST_DELAY * 2u32.pow(failures.min(8) - 1)).min(MAX_DELAY);
+    span.mul_f64(fastrand::f64())
+}
