@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::auth::SessionCheck;
 use crate::bus::{Bus, Control, Deliveries, Delivery};
 use crate::clock::Clock;
 use crate::domain::{Change, Entry, Seq, SessionId, StreamId, Timestamp};
@@ -36,12 +35,6 @@ struct Reader {
     clock: Arc<dyn Clock>,
     access_ttl: Duration,
     position: Seq,
-}
-
-impl SessionCheck for Revocations {
-    fn is_revoked(&self, session: SessionId) -> bool {
-        self.is_ended(session)
-    }
 }
 
 impl Revocations {
