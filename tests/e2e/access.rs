@@ -175,8 +175,8 @@ async fn a_socket_is_not_renewed_with_anothers_token() -> Result<()> {
     for token in [bob.access_token(), second_session.access_token(), garbage] {
         let frame = json!({"type": "auth", "access_token": token});
         socket.send(&frame).await?;
-        let answer = socket.frame(wait::SOON).await?;
-        ensure!(answer["type"] == "error", "{answer}");
+        let is_error = |frame: &serde_json::Value| frame["type"] == "error";
+        let answer = socket.find(wait::SOON, is_error).await?;
         let code = answer["code"].as_str().context("code")?;
         ensure!(["invalid_token", "forbidden"].contains(&code), "{answer}");
     }

@@ -198,5 +198,5 @@ async fn a_new_group_reaches_the_devices_of_its_members() -> Result<()> {
     device
         .until_within("shown the second", Duration::from_secs(20), seen("second"))
         .await?;
-    check::same_as_fresh(&device.look(|record| record.replica.clone()), &bob).await
+    check::same_as_fresh(&device.catches_up().await?, &bob).await
 }

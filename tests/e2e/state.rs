@@ -34,10 +34,7 @@ async fn stale_state_and_deltas_make_fresh_state() -> Result<()> {
         }
         stale.come_back();
         for device in [&live, &stale] {
-            let heads = serde_json::from_value(bob.heads().await?)?;
-            let at = |record: &tidings_tests::device::Record| record.replica.cursor == heads;
-            device.until("at the heads", at).await?;
-            let replica = device.look(|record| record.replica.clone());
+            let replica = device.catches_up().await?;
             check::dense(&replica)?;
             check::same_as_fresh(&replica, &bob)
                 .await

@@ -99,8 +99,12 @@ impl Answer {
         let body = self.json()?;
         ensure!(body["code"] == code, "not {code}: {text}");
         ensure!(body["status"] == status, "another status inside: {text}");
-        for field in ["type", "title", "detail", "instance"] {
+        for field in ["type", "title"] {
             ensure!(body[field].is_string(), "no {field}: {text}");
+        }
+        for field in ["detail", "instance"] {
+            let there = body.get(field);
+            ensure!(there.is_none_or(Value::is_string), "{field}: {text}");
         }
         if status == 401 {
             let challenge = self.header("www-authenticate");

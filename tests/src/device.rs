@@ -152,6 +152,18 @@ impl Device {
         self.until(&what, |record| at(record) >= Some(seq)).await
     }
 
+    /// Waits until it has all that there is now, and returns what it holds.
+    ///
+    /// # Errors
+    /// It has not within [`SOON`].
+    pub async fn catches_up(&self) -> Result<Replica> {
+        let heads: Cursor = serde_json::from_value(self.client.heads().await?)?;
+        let what = format!("at {heads:?}");
+        self.until(&what, |record| record.replica.cursor == heads)
+            .await?;
+        Ok(self.look(|record| record.replica.clone()))
+    }
+
     fn summary(&self) -> String {
         self.look(|record| {
             format!(

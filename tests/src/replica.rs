@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::client::{number, text};
-use crate::view::{Part, View};
+use crate::view::{Messages, Part, View};
 
 /// Stream → last applied position; everything up to it has been applied.
 pub type Cursor = BTreeMap<String, u64>;
@@ -212,10 +212,22 @@ impl Replica {
         self.view.apply(&delta)?;
         self.cursor.insert(delta.stream.clone(), delta.seq);
         self.history.push(Step::Applied(delta.clone()));
+        if delta.kind == "channel.created" {
+            self.begin(text(&delta.data, "id")?)?;
+        }
         for stream in self.ended_by(&delta) {
             self.forget(&stream);
         }
         Ok(())
+    }
+
+    /// A channel that has just come to be is followed from its beginning.
+    fn begin(&mut self, channel: &str) -> Result<()> {
+        let stream = format!("c:{channel}");
+        if self.cursor.contains_key(&stream) {
+            return Ok(());
+        }
+        self.take_up(&stream, 0, Part::Messages(Messages::new()))
     }
 
     /// The streams that are the user's no longer after this delta.

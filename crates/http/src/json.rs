@@ -45,7 +45,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     }
 }
 
-/// Reads one JSON value from `body`, and nothing behind it.
+/// Reads one JSON value, which is no array, from `body`, and nothing behind it.
 ///
 /// # Errors
 ///
@@ -55,6 +55,16 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body).map_err(|error| malformed(error.to_string()))?;
     if is_too_deep(text) {
         return Err(malformed(format!("nested more than {MAX_DEPTH} deep")));
+    }
+    // Derived types would take an array for their fields in order.
+    if text.trim_start().starts_with('[') {
+        return match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Err(Problem::invalid(vec![Violation::new(
+                String::new(),
+                "invalid type: array, expected an object",
+            )])),
+            Err(error) => Err(malformed(error.to_string())),
+        };
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let result = serde_path_to_error::deserialize(&mut deserializer);
@@ -206,6 +216,16 @@ mod tests {
             panic!("a problem's body is in memory");
         };
         serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn an_array_is_not_taken_for_an_object() {
+        for body in [&br#"["x"]"#[..], b" []", b"\n[\"x\",[]]"] {
+            let problem = refused(body);
+            assert_eq!(problem["code"], "invalid_request");
+            assert_eq!(problem["errors"][0]["pointer"], "");
+        }
+        assert_eq!(refused(b"[1")["code"], "malformed_json");
     }
 
     #[test]

@@ -330,6 +330,11 @@ impl Appenders {
                 Err(NotValid::Store(error)) => {
                     refuse_all([waiting], stream, &error);
                 }
+                // What it was refused on is not committed yet, and may be its own first try.
+                Err(NotValid::Refused(_)) if !run.is_empty() => {
+                    batch.push_front(waiting);
+                    break;
+                }
                 Err(NotValid::Refused(refusal)) => {
                     self.answer_from_log(waiting, Err(AppendError::Refused(refusal)), memory)
                         .await;
