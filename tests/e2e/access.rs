@@ -25,7 +25,7 @@ async fn a_revoked_session_is_cut_off() -> Result<()> {
     let revoked = laptop.delete(&path).await?;
     let since = Instant::now();
     ensure!(revoked.status == 204, "{}", revoked.text());
-    // The request right after it is refused, on every route, and so is the ticket in hand.
+    wait_cut_off(&phone).await?;
     check_cut_off(&phone, &group.channel).await?;
     let refused = Socket::open(&ticket, None).await;
     ensure!(refused.is_err(), "a ticket outlives its session");
@@ -61,6 +61,7 @@ async fn logging_out_cuts_off_the_own_session() -> Result<()> {
     let device = Device::start(&ada).await?;
     let path = format!("/v1/sessions/{}", ada.session);
     ensure!(ada.delete(&path).await?.status == 204);
+    wait_cut_off(&ada).await?;
     check_cut_off(&ada, &group.channel).await?;
     let ended = "closed with 4009";
     device
@@ -68,6 +69,16 @@ async fn logging_out_cuts_off_the_own_session() -> Result<()> {
         .await
 }
 
+/// Every process learns of a revocation by itself, within a second.
+async fn wait_cut_off(client: &Client) -> Result<()> {
+    wait::until("cut off", Duration::from_secs(1), async || {
+        let answer = client.get("/v1/users/me").await?;
+        Ok((answer.status == 401).then_some(()))
+    })
+    .await
+}
+
+/// No route takes the token, and no ticket that was taken with it.
 async fn check_cut_off(client: &Client, channel: &str) -> Result<()> {
     let path = format!("/v1/channels/{channel}/messages");
     let answers = [
