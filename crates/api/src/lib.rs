@@ -17,12 +17,11 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use anyhow::Context as _;
-use tidings_common::auth::{Keys, SessionCheck};
+use tidings_common::auth::Keys;
 use tidings_common::backends::Backends;
 use tidings_common::bus::Bus;
 use tidings_common::clock::{Clock, SystemClock};
 use tidings_common::config::Config;
-use tidings_common::domain::SessionId;
 use tidings_common::log::{Log, Revocations};
 use tidings_common::store::{Store, StoreError};
 use tidings_common::telemetry::Metrics;
@@ -109,10 +108,9 @@ impl Api {
             realtime_url: config.ws.public_url.clone(),
         };
         let passwords = Arc::new(Passwords::new(&config.auth)?);
-        let ended = EndedSessions(revocations);
         Ok(Self {
             state: Data::new(ApiState::new(&context, &passwords)),
-            authenticator: Data::new(Authenticator::new(keys, clock, Arc::new(ended))),
+            authenticator: Data::new(Authenticator::new(keys, clock, revocations)),
             body_limit: BodyLimit(config.limits.body_bytes),
             openapi: Arc::new(openapi::document()),
             store: backends.store.clone(),
@@ -152,15 +150,6 @@ impl Api {
     #[must_use]
     pub fn openapi() -> OpenApi {
         openapi::document()
-    }
-}
-
-/// What the log knows of ended sessions, as authentication asks for it.
-struct EndedSessions(Arc<Revocations>);
-
-impl SessionCheck for EndedSessions {
-    fn is_revoked(&self, session: SessionId) -> bool {
-        self.0.is_ended(session)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::auth::SessionCheck;
 use crate::bus::{Bus, Control, Deliveries, Delivery};
 use crate::clock::Clock;
 use crate::domain::{Change, Entry, Seq, SessionId, StreamId, Timestamp};
@@ -95,6 +96,12 @@ impl Revocations {
             ended.retain(|_, at| *at >= cutoff);
         }
         self.changed.send_modify(|version| *version += 1);
+    }
+}
+
+impl SessionCheck for Revocations {
+    fn is_revoked(&self, session: SessionId) -> bool {
+        self.is_ended(session)
     }
 }
 
