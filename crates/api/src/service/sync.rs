@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidings_common::domain::{Cursor, Entry, Seq, StreamId, UserId};
-use tidings_common::log::fill_in;
+use tidings_common::log::{apply_through, fill_in};
 
 use super::paging::{Gap, Item, Pager, Read};
 use super::{Context, ResetReason, ServiceError};
@@ -72,6 +72,12 @@ impl Sync {
         let mut cursor = from.cursor;
         cursor.extend(page.advanced);
         cursor.retain(|stream, _| !resets.contains_key(stream));
+        // Their state will be read as of these positions, so it has to be there.
+        let reset = resets.iter().map(|(stream, (head, _))| (*stream, *head));
+        let taken_up = lacking.iter().map(|(stream, head)| (*stream, *head));
+        let taken_up = taken_up.chain(reset);
+        let taken_up = taken_up.filter(|(stream, _)| !cursor.contains_key(stream));
+        apply_through(self.context.store.as_ref(), taken_up).await?;
         Ok(Synced {
             deltas: page.deltas,
             cursor,

@@ -182,7 +182,8 @@ pub(super) async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<
         seqs.dedup();
         for message in store.messages_at(channel, &seqs).await? {
             let content = (!message.state.deleted).then_some(message.state.content);
-            contents.insert((channel, message.seq), content);
+            let current = (content, message.state.applied);
+            contents.insert((channel, message.seq), current);
         }
     }
     for entry in entries {
@@ -193,7 +194,12 @@ pub(super) async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<
             },
         ) = (entry.stream, &mut entry.change)
         {
-            *content = contents.get(&(channel, *message)).cloned().flatten();
+            let current = contents.get(&(channel, *message));
+            // An edit that is not applied yet holds what the message does not.
+            let newer = current.is_some_and(|(_, applied)| *applied < entry.seq);
+            if content.is_none() || !newer {
+                *content = current.and_then(|(content, _)| content.clone());
+            }
         }
     }
     Ok(())

@@ -41,6 +41,8 @@ macro_rules! log_contract {
             an_ended_session_is_known_everywhere,
             what_is_announced_is_settled,
             edits_are_announced_with_the_content_of_the_message,
+            an_edit_not_yet_applied_reads_as_the_edit,
+            state_can_be_brought_up_to_a_position,
             a_full_queue_refuses_and_recovers,
             stopping_finishes_what_was_begun,
         );
@@ -726,6 +728,49 @@ pub(crate) async fn edits_are_announced_with_the_content_of_the_message(store: A
         matches!(stored.change, Change::MessageEdited { content: None, .. }),
         "the content stands in one place"
     );
+}
+
+/// An edit that is committed and that nobody has applied, since `hold` is closed.
+async fn edit_in_between(world: &Arc<World>, hold: &Gate) -> tokio::task::JoinHandle<()> {
+    world.send(&world.log, world.owner, "hello").await.unwrap();
+    let slow = world.process_with(&Faults::on_apply([Fault::Pause(hold.clone())]));
+    let editing = world.clone();
+    let edited = tokio::spawn(async move {
+        let goodbye = edit("goodbye");
+        editing.touch(&slow, editing.owner, goodbye).await.unwrap();
+    });
+    hold.reached().await;
+    edited
+}
+
+pub(crate) async fn an_edit_not_yet_applied_reads_as_the_edit(store: Arc<dyn Store>) {
+    let world = Arc::new(World::new(store.clone(), &[]).await);
+    let hold = Gate::new();
+    let edited = edit_in_between(&world, &hold).await;
+    let mut entries = world.channel_entries().await;
+    super::fill_in(store.as_ref(), &mut entries).await.unwrap();
+    let content = |entry: &Entry| match &entry.change {
+        Change::MessageEdited { content, .. } => content.clone(),
+        _ => None,
+    };
+    assert_eq!(content(&entries[1]).as_deref(), Some("goodbye"));
+    hold.open();
+    edited.await.unwrap();
+}
+
+pub(crate) async fn state_can_be_brought_up_to_a_position(store: Arc<dyn Store>) {
+    let world = Arc::new(World::new(store.clone(), &[]).await);
+    let hold = Gate::new();
+    let edited = edit_in_between(&world, &hold).await;
+    assert_eq!(world.message(1).await.state.content, "hello");
+    let position = (world.channel.into(), 2);
+    super::apply_through(store.as_ref(), [position])
+        .await
+        .unwrap();
+    assert_eq!(world.message(1).await.state.content, "goodbye");
+    hold.open();
+    edited.await.unwrap();
+    assert_eq!(world.message(1).await.state.content, "goodbye");
 }
 
 pub(crate) async fn a_full_queue_refuses_and_recovers(store: Arc<dyn Store>) {

@@ -21,6 +21,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +44,9 @@ pub(crate) const APPEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Longest time that [`Log::stop`] waits for work under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Streams whose state one reader brings up to date at the same time.
+const APPLYING_AT_ONCE: usize = 16;
 
 /// Appends to streams. Cheap to clone; all clones share one set of appenders.
 #[derive(Clone)]
@@ -220,4 +224,24 @@ pub enum FinishError {
 /// [`StoreError`] if they could not be read.
 pub async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<(), StoreError> {
     completion::fill_in(store, entries).await
+}
+
+/// Brings the state of streams up to these positions, whoever committed the entries: for readers
+/// that go on from a position with the state they find. Costs one small read for each stream
+/// where nothing is pending.
+///
+/// # Errors
+///
+/// [`StoreError`] if an entry could not be read or applied.
+pub async fn apply_through(
+    store: &dyn Store,
+    positions: impl IntoIterator<Item = (StreamId, Seq)>,
+) -> Result<(), StoreError> {
+    let applying = positions
+        .into_iter()
+        .map(|(stream, through)| completion::apply_pending(store, stream, 0, through));
+    stream::iter(applying)
+        .buffer_unordered(APPLYING_AT_ONCE)
+        .try_collect()
+        .await
 }
