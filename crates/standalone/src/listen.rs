@@ -40,21 +40,17 @@ pub(crate) async fn run(listen: Listen) -> anyhow::Result<()> {
         .context("opening the WebSocket")?;
     let mut left = listen.count;
     while let Some(message) = socket.next().await {
-        match message.context("reading from the WebSocket")? {
-            Message::Text(text) => {
-                if print(&text, &mut left).context("reading a frame")? {
-                    break;
-                }
-            }
+        let text = match message.context("reading from the WebSocket")? {
+            Message::Text(text) => text,
             Message::Close(Some(frame)) => {
-                bail!(
-                    "closed by the server: {} {}",
-                    u16::from(frame.code),
-                    frame.reason
-                );
+                let code = u16::from(frame.code);
+                bail!("closed by the server: {code} {}", frame.reason);
             }
             // Pings are answered by the library.
-            _ => {}
+            _ => continue,
+        };
+        if print(&text, &mut left).context("reading a frame")? {
+            break;
         }
     }
     // The server notices all the same if this is lost.

@@ -335,12 +335,6 @@ impl Appenders {
                     batch.push_front(waiting);
                     break;
                 }
-                Err(NotValid::Refused(_)) if !run.is_empty() => {
-                    // Its first result may be in this very batch, not committed yet: only a
-                    // refusal at a committed head is final.
-                    batch.push_front(waiting);
-                    break;
-                }
                 Err(NotValid::Refused(refusal)) => {
                     self.answer_from_log(waiting, Err(AppendError::Refused(refusal)), memory)
                         .await;
