@@ -2,14 +2,15 @@
 //!
 //! All `sh` blocks go through one shell, in order, but for those that start with `cargo run`:
 //! the server and the listener, which run beside it. A `json` or `text` block shows what the
-//! block before it prints; one marked `listener`, what the listener prints from there on.
+//! block before it prints; one marked `server` or `listener`, what that one prints from there on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+use tidings_tests::{server, wait};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -33,7 +34,7 @@ async fn every_command_of_the_walk_through_does_what_the_readme_shows() -> anyho
         let context = || format!("in the block\n{}", block.text);
         match block.info {
             "sh" if block.text == PROGRAM => {
-                server = Some(place.serve().await.with_context(context)?);
+                server = Some(place.spawn(&block.text)?);
             }
             "sh" if block.text.starts_with(PROGRAM) => {
                 listener = Some(place.spawn(&block.text)?);
@@ -44,10 +45,20 @@ async fn every_command_of_the_walk_through_does_what_the_readme_shows() -> anyho
             }
             "json" => show_same(&block.text, &printed, matches_json).with_context(context)?,
             "text" => show_same(&block.text, &printed, matches_text).with_context(context)?,
+            "text server" => {
+                let server = server.as_mut().context("nobody serves yet")?;
+                let line = place.adapt(&block.text);
+                server
+                    .wait_for(&line, matches_text)
+                    .await
+                    .with_context(context)?;
+                place.wait_until_ready().await?;
+            }
             "json listener" => {
                 let listener = listener.as_mut().context("nobody listens yet")?;
                 for expected in block.text.lines() {
-                    listener.wait_for(expected).await.with_context(context)?;
+                    let shown = listener.wait_for(expected, matches_json);
+                    shown.await.with_context(context)?;
                 }
             }
             other => bail!("a block of the walk-through is marked `{other}`"),
@@ -67,16 +78,10 @@ struct Place {
 
 impl Place {
     fn new() -> anyhow::Result<Self> {
-        let programs = std::env::var_os("TIDINGS_TEST_BIN_DIR")
-            .context("TIDINGS_TEST_BIN_DIR is not set: use ./tests/run")?;
-        let directory = std::env::temp_dir().join(format!("tidings-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir(&directory)?;
-        // Free a moment ago is free enough: other tests ask for any free port, as this does.
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         Ok(Self {
-            directory,
-            program: Path::new(&programs).join("tidings"),
-            address: address.to_string(),
+            directory: server::new_directory()?,
+            program: server::program()?.as_std().get_program().into(),
+            address: format!("127.0.0.1:{}", server::free_port()?),
         })
     }
 
@@ -90,7 +95,13 @@ impl Place {
     }
 
     fn spawn(&self, command: &str) -> anyhow::Result<Running> {
-        let mut child = Command::new("bash")
+        let mut bash = Command::new("bash");
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("TIDINGS__") {
+                bash.env_remove(key);
+            }
+        }
+        let mut child = bash
             .args(["-c", &self.adapt(command)])
             .current_dir(&self.directory)
             .env("TIDINGS__LISTEN", &self.address)
@@ -109,14 +120,16 @@ impl Place {
         })
     }
 
-    /// Starts the server and waits until it has printed its address and answers there.
-    async fn serve(&self) -> anyhow::Result<Running> {
-        let mut server = self.spawn(&format!("{PROGRAM} 2>&1"))?;
-        let url = format!("http://{}", self.address);
-        while !server.line().await?.contains(&url) {}
-        let ready = reqwest::get(format!("{url}/readyz")).await?;
-        ensure!(ready.status().is_success(), "{url} is not ready");
-        Ok(server)
+    /// The address is printed when the listener is open; all that is behind it may take a
+    /// moment longer.
+    async fn wait_until_ready(&self) -> anyhow::Result<()> {
+        let url = format!("http://{}/readyz", self.address);
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        wait::until("ready", DEADLINE, async || {
+            let ready = http.get(&url).send().await?.status().is_success();
+            Ok(ready.then_some(()))
+        })
+        .await
     }
 }
 
@@ -156,10 +169,10 @@ impl Running {
 
     /// Reads on to the line that `expected` shows. What comes before it may be anything: a
     /// login is told to the user's other connections, sooner or later.
-    async fn wait_for(&mut self, expected: &str) -> anyhow::Result<()> {
+    async fn wait_for(&mut self, expected: &str, matches: Matches) -> anyhow::Result<()> {
         loop {
             let line = self.line().await?;
-            if matches_json(expected, &line)? {
+            if matches(expected, &line)? {
                 return Ok(());
             }
             eprintln!("not what was waited for: {line}");
@@ -195,11 +208,10 @@ fn blocks(text: &str) -> Vec<Block<'_>> {
     found
 }
 
-fn show_same(
-    expected: &str,
-    printed: &[String],
-    matches: fn(&str, &str) -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
+/// Whether a line is what the README shows.
+type Matches = fn(&str, &str) -> anyhow::Result<bool>;
+
+fn show_same(expected: &str, printed: &[String], matches: Matches) -> anyhow::Result<()> {
     let mut same = expected.lines().count() == printed.len();
     for (expected, printed) in expected.lines().zip(printed) {
         same &= matches(expected, printed)?;

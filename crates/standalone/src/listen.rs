@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -17,21 +17,21 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Log in as a user and print every frame as a line of JSON
 #[derive(Debug, Args)]
-pub struct Listen {
+pub(crate) struct Listen {
     /// Where the API is (http only; put TLS in front of anything public)
     #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    pub(crate) url: String,
     #[arg(long)]
-    pub username: String,
+    pub(crate) username: String,
     #[arg(long)]
-    pub password: String,
+    pub(crate) password: String,
     /// Exit after so many deltas
     #[arg(long, value_name = "N")]
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
 }
 
 /// Listens until the server closes the connection, or `count` deltas have come.
-pub async fn run(listen: Listen) -> anyhow::Result<()> {
+pub(crate) async fn run(listen: Listen) -> anyhow::Result<()> {
     let url = ticket_url(&listen).await?;
     let connect = tokio::time::timeout(DEADLINE, connect_async(&url));
     let (mut socket, _) = connect
@@ -40,21 +40,17 @@ pub async fn run(listen: Listen) -> anyhow::Result<()> {
         .context("opening the WebSocket")?;
     let mut left = listen.count;
     while let Some(message) = socket.next().await {
-        match message.context("reading from the WebSocket")? {
-            Message::Text(text) => {
-                if print(&text, &mut left).context("reading a frame")? {
-                    break;
-                }
-            }
+        let text = match message.context("reading from the WebSocket")? {
+            Message::Text(text) => text,
             Message::Close(Some(frame)) => {
-                bail!(
-                    "closed by the server: {} {}",
-                    u16::from(frame.code),
-                    frame.reason
-                );
+                let code = u16::from(frame.code);
+                bail!("closed by the server: {code} {}", frame.reason);
             }
             // Pings are answered by the library.
-            _ => {}
+            _ => continue,
+        };
+        if print(&text, &mut left).context("reading a frame")? {
+            break;
         }
     }
     // The server notices all the same if this is lost.

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Serves until `shutdown`, then drains: clients are told to reconnect, requests in flight are
 /// finished, what was committed is announced.
-pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&config.telemetry).context("setting up the program's log")?;
     let listener = server::bind(config.listen)?;
     let config = config.with_bound_address(listener.local_addr()?);

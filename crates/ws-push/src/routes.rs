@@ -8,7 +8,7 @@ use actix_web::body::{BodyStream, BoxBody, MessageBody as _};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
-use tidings_common::auth::{Principal, SessionCheck as _, TokenError};
+use tidings_common::auth::{Principal, TokenError};
 use tidings_http::{Code, Problem, Query};
 
 use crate::connection::{self, Mailbox};
@@ -55,7 +55,7 @@ async fn open_websocket(
         .register(user, session, mailbox.clone())
         .map_err(|_| no_room())?;
     // Asked again: a revocation between authentication and registration found nobody to close.
-    if state.ended.is_revoked(session) {
+    if state.revocations.is_ended(session) {
         return Err(revoked());
     }
     let session = state.new_session(principal);
@@ -84,7 +84,7 @@ async fn authenticate(
             TokenError::Expired => Problem::token_expired().detail("the ticket has expired"),
             TokenError::Invalid => Problem::unauthenticated().detail("the ticket is not valid"),
         })?;
-    if state.ended.is_revoked(ticket.principal.session) {
+    if state.revocations.is_ended(ticket.principal.session) {
         return Err(revoked());
     }
     let lifetime = Duration::from_millis(ticket.expires_at.millis_since(now));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use actix_web::web::{Data, ServiceConfig};
-use tidings_common::auth::{Keys, SessionCheck as _};
+use tidings_common::auth::Keys;
 use tidings_common::backends::Backends;
 use tidings_common::clock::Clock;
 use tidings_common::config::Config;
@@ -24,7 +24,7 @@ use crate::connection::MailboxLimits;
 use crate::hub::{Hub, HubLimits};
 use crate::metrics::PushMetrics;
 use crate::origin::Origins;
-use crate::state::{EndedSessions, State};
+use crate::state::State;
 use crate::{consumer, drain, routes};
 
 /// What the service shares with the rest of its process.
@@ -133,7 +133,6 @@ fn state(
         connections: config.ws.max_connections,
         connections_per_user: config.ws.max_connections_per_user,
     };
-    let ended = EndedSessions(revocations);
     Arc::new(State {
         server: ServerId::generate(),
         epoch,
@@ -147,10 +146,10 @@ fn state(
         hub: Hub::new(limits, metrics.clone(), partitions.clone()),
         partitions,
         presence: backends.presence.clone(),
-        authenticator: Authenticator::new(keys.clone(), clock.clone(), Arc::new(ended.clone())),
+        authenticator: Authenticator::new(keys.clone(), clock.clone(), revocations.clone()),
         keys,
         clock,
-        ended,
+        revocations,
         acks,
         metrics,
         consuming: AtomicBool::new(false),
@@ -159,7 +158,7 @@ fn state(
 
 /// Closes the connections of sessions as they end.
 async fn watch_sessions(state: Arc<State>, stop: CancellationToken) {
-    let mut changes = state.ended.0.changes();
+    let mut changes = state.revocations.changes();
     loop {
         // Both branches are cancel-safe.
         tokio::select! {
@@ -167,7 +166,7 @@ async fn watch_sessions(state: Arc<State>, stop: CancellationToken) {
                 if changed.is_err() {
                     return;
                 }
-                state.hub.end_sessions(|session| state.ended.is_revoked(session));
+                state.hub.end_sessions(|session| state.revocations.is_ended(session));
             }
             () = stop.cancelled() => return,
         }

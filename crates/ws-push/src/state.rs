@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidings_common::auth::{Keys, SessionCheck};
+use tidings_common::auth::Keys;
 use tidings_common::clock::Clock;
-use tidings_common::domain::{ServerId, SessionId};
+use tidings_common::domain::ServerId;
 use tidings_common::log::Revocations;
 use tidings_common::presence::Presence;
 use tidings_http::Authenticator;
@@ -30,7 +30,7 @@ pub(crate) struct State {
     pub(crate) presence: Arc<dyn Presence>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ended: EndedSessions,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) authenticator: Authenticator,
     pub(crate) acks: AckReports,
     pub(crate) metrics: PushMetrics,
@@ -50,15 +50,5 @@ impl State {
         } else {
             None
         }
-    }
-}
-
-/// What the log knows of ended sessions, as authentication asks for it.
-#[derive(Clone)]
-pub(crate) struct EndedSessions(pub(crate) Arc<Revocations>);
-
-impl SessionCheck for EndedSessions {
-    fn is_revoked(&self, session: SessionId) -> bool {
-        self.0.is_ended(session)
     }
 }

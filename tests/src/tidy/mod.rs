@@ -66,7 +66,7 @@ const ARROWS: &[(&str, Uses)] = &[
     ("presence", Uses::Only(&["domain", "clock"])),
     (
         "log",
-        Uses::Only(&["domain", "store", "bus", "wire", "clock"]),
+        Uses::Only(&["domain", "store", "bus", "wire", "auth", "clock"]),
     ),
     ("auth", Uses::Only(&["domain", "clock"])),
     ("config", Uses::Only(&["domain"])),

@@ -4,7 +4,6 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, delete, get, patch, post};
 use serde::Deserialize;
 use tidings_common::domain::{self, ChannelId, Content, Seq};
-use tidings_common::store::Window;
 use tidings_common::wire;
 use tidings_http::{Authenticated, Json, Path, Problem, Query};
 use utoipa::IntoParams;
@@ -14,7 +13,7 @@ use crate::ApiState;
 use crate::answer::{Answer, no_content};
 use crate::extract::{IdempotencyKey, in_time, page_limit};
 use crate::fields::{Fields, only};
-use crate::service::NewMessage;
+use crate::service::{NewMessage, Window};
 
 /// Beyond every position that can be: streams count in 63 bits.
 const LAST: Seq = i64::MAX.unsigned_abs();

@@ -281,8 +281,10 @@ struct CreateGroup {
 
 #[async_trait]
 impl Proposal for CreateGroup {
+    /// So that it is validated at a committed head: beyond it, the entry that this one repeats
+    /// might stand in the same batch, where its key is not found yet.
     fn reads_state(&self) -> bool {
-        false
+        true
     }
 
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
@@ -339,8 +341,9 @@ struct CreateDirect {
 
 #[async_trait]
 impl Proposal for CreateDirect {
+    /// As for [`CreateGroup`].
     fn reads_state(&self) -> bool {
-        false
+        true
     }
 
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {

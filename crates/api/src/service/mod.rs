@@ -43,6 +43,8 @@ pub(crate) use precondition::Precondition;
 pub(crate) use sessions::{Login, Sessions};
 pub(crate) use sync::{Encoded, Sync, SyncFrom, Synced};
 pub(crate) use tickets::{IssuedTicket, Tickets};
+/// Which messages to list.
+pub(crate) use tidings_common::store::Window;
 
 /// What every service works with.
 #[derive(Clone)]

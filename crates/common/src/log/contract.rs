@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::testing::{Always, Fault, Faults, Gate, World, append};
-use super::{AppendError, Log, Revocations};
+use super::{AppendError, Draft, Log, NotValid, Proposal, Revocations};
 use crate::bus::Recipients;
 use crate::clock::SystemClock;
 use crate::domain::*;
@@ -26,6 +26,7 @@ macro_rules! log_contract {
             fifty_copies_at_once_are_one_message,
             the_same_key_with_another_body_is_refused,
             a_replay_is_answered_though_a_rule_would_refuse_it_now,
+            a_repetition_that_is_refused_in_mid_batch_gets_the_first_entry,
             a_stream_trimmed_to_its_last_entry_goes_on,
             a_remembered_head_outlives_a_trim,
             an_abandoned_append_is_done_once,
@@ -297,6 +298,41 @@ pub(crate) async fn a_replay_is_answered_though_a_rule_would_refuse_it_now(store
         assert_eq!(replay.entry, first.entry);
         refused(&world.send(log, user, "more").await);
     }
+}
+
+/// A creation: only as the first entry is it valid.
+struct First;
+
+#[async_trait::async_trait]
+impl Proposal for First {
+    fn reads_state(&self) -> bool {
+        false
+    }
+
+    async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
+        if head.seq > 0 {
+            return Err(Refusal::NotFound.into());
+        }
+        let display_name = "first".to_owned();
+        let change = Change::UserUpdated { display_name };
+        Ok(Draft { change, gv: 0 })
+    }
+}
+
+pub(crate) async fn a_repetition_that_is_refused_in_mid_batch_gets_the_first_entry(
+    store: Arc<dyn Store>,
+) {
+    let world = World::new(store, &[]).await;
+    let (user, key) = (UserId::generate(), Key::unique());
+    let copies = (0..8).map(|_| append(&world.log, user, user, key, First));
+    let outcomes = futures_util::future::join_all(copies).await;
+    let mut firsts = 0;
+    for outcome in outcomes {
+        let committed = outcome.unwrap();
+        assert_eq!(committed.entry.seq, 1);
+        firsts += u32::from(!committed.replayed);
+    }
+    assert_eq!(firsts, 1);
 }
 
 fn refused(outcome: &super::testing::Outcome) {

@@ -38,12 +38,6 @@ struct Reader {
     position: Seq,
 }
 
-impl SessionCheck for Revocations {
-    fn is_revoked(&self, session: SessionId) -> bool {
-        self.is_ended(session)
-    }
-}
-
 impl Revocations {
     /// Reads the stream to its head, then follows it: at each hint, and every 3 s, until the
     /// value is dropped.
@@ -102,6 +96,12 @@ impl Revocations {
             ended.retain(|_, at| *at >= cutoff);
         }
         self.changed.send_modify(|version| *version += 1);
+    }
+}
+
+impl SessionCheck for Revocations {
+    fn is_revoked(&self, session: SessionId) -> bool {
+        self.is_ended(session)
     }
 }
 

@@ -1,3 +1,5 @@
+//! What a mailbox holds, gives up and hands over.
+
 use std::task::Waker;
 
 use tidings_common::wire::ErrorCode;

@@ -1,3 +1,5 @@
+//! What a session answers, and when.
+
 use serde_json::json;
 use tidings_common::domain::{ChannelId, SessionId, UserId};
 
