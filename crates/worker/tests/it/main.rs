@@ -1,5 +1,10 @@
 //! The relay over the embedded store and bus: entries whose process died after the commit.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
