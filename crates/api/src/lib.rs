@@ -99,6 +99,7 @@ impl Api {
         let context = Context {
             store: backends.store.clone(),
             log,
+            revocations: revocations.clone(),
             clock: clock.clone(),
             keys: keys.clone(),
             limits: config.limits,

@@ -27,7 +27,7 @@ use tidings_common::auth::Keys;
 use tidings_common::clock::Clock;
 use tidings_common::config::{AuthConfig, Limits};
 use tidings_common::domain::{DeploymentId, IdempotencyKey, Key, RequestHash, StreamId, UserId};
-use tidings_common::log::{Append, Committed, Log, Proposal};
+use tidings_common::log::{Append, Committed, Log, Proposal, Revocations};
 use tidings_common::store::Store;
 
 pub(crate) use accounts::{Accounts, Registration};
@@ -51,6 +51,7 @@ pub(crate) use tidings_common::store::Window;
 pub(crate) struct Context {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) log: Log,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) limits: Limits,

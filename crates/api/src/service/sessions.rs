@@ -160,7 +160,16 @@ impl Sessions {
             }),
         };
         self.context.log.append(append).await?;
+        self.note_ended(session);
         Ok(())
+    }
+
+    /// Others hear of it through the log.
+    fn note_ended(&self, session: SessionId) {
+        let Context {
+            revocations, clock, ..
+        } = &self.context;
+        revocations.note_ended(session, clock.now());
     }
 
     pub(crate) async fn list(
@@ -197,6 +206,7 @@ impl Sessions {
                 proposal,
             })
             .await?;
+        self.note_ended(session);
         Ok(Done {
             value: (),
             replayed: committed.replayed,

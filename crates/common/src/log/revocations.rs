@@ -79,6 +79,15 @@ impl Revocations {
         ended.contains_key(&session)
     }
 
+    /// This process has just ended the session: its tokens are refused at once, without waiting
+    /// for the stream to be read.
+    pub fn note_ended(&self, session: SessionId, at: Timestamp) {
+        let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
+        ended.insert(session, at);
+        drop(ended);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
     /// Changes whenever sessions have ended.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
