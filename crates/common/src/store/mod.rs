@@ -12,7 +12,7 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use projection::{StateChange, project};
-pub use query::{Account, Appended, Claim, Meta, NewUser, Page, Pending, Window};
+pub use query::{Account, Appended, Claim, IdWindow, Meta, NewUser, Page, Pending, Window};
 pub use sqlite::{OpenError, SqliteStore};
 
 use async_trait::async_trait;
@@ -147,11 +147,12 @@ pub trait StateStore: Send + Sync {
     /// A session, revoked ones included.
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// A user's sessions that are not revoked, ascending by id, after `after`.
+    /// A user's sessions that are not revoked, ascending by id: those of the window, at most
+    /// `limit`.
     async fn sessions(
         &self,
         user: UserId,
-        after: Option<SessionId>,
+        window: IdWindow<SessionId>,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError>;
 
@@ -179,11 +180,12 @@ pub trait StateStore: Send + Sync {
         group: GroupId,
     ) -> Result<Option<Membership>, StoreError>;
 
-    /// The groups a user is a member of, ascending by id, after `after`; deleted ones left out.
+    /// The groups a user is a member of, ascending by id: those of the window, at most `limit`;
+    /// deleted ones left out.
     async fn memberships(
         &self,
         user: UserId,
-        after: Option<GroupId>,
+        window: IdWindow<GroupId>,
         limit: usize,
     ) -> Result<Vec<Membership>, StoreError>;
 
@@ -193,11 +195,11 @@ pub trait StateStore: Send + Sync {
     /// The `g:` and `c:` streams of a user's groups, ascending; deleted ones left out.
     async fn streams_of(&self, user: UserId) -> Result<Vec<StreamId>, StoreError>;
 
-    /// Members of a group, ascending by user id, after `after`.
+    /// Members of a group, ascending by user id: those of the window, at most `limit`.
     async fn members(
         &self,
         group: GroupId,
-        after: Option<UserId>,
+        window: IdWindow<UserId>,
         limit: usize,
     ) -> Result<Vec<(UserId, Member)>, StoreError>;
 

@@ -22,6 +22,23 @@ pub enum Window {
     Around(Seq),
 }
 
+/// Which part of a list that ascends by id to read. Bounds are exclusive and need not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdWindow<T> {
+    /// From the lowest id on.
+    First,
+    After(T),
+    /// The ids just below this one; ascending all the same.
+    Before(T),
+}
+
+impl<T> IdWindow<T> {
+    /// The window that goes on after `last`; without one the first.
+    pub fn following(last: Option<T>) -> Self {
+        last.map_or(Self::First, Self::After)
+    }
+}
+
 /// Part of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rusqlite::Connection;
 
+use super::row::Direction;
 use super::{
-    OpenError, SqliteStore, groups, log_store, message_changes, messages, pending, schema,
+    OpenError, SqliteStore, accounts, groups, log_store, message_changes, messages, pending, schema,
 };
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
@@ -247,7 +248,12 @@ fn queries_take_their_index() {
         (pending::of_all_sql(), "entries_pending"),
         (pending::UNDER_FLOOR.to_owned(), "entries_others"),
         (message_changes::COPIES.to_owned(), "entries_copies"),
-        (groups::memberships_sql(), "members_of"),
+        (accounts::sessions_sql(Direction::Up), "sessions_of"),
+        (accounts::sessions_sql(Direction::Down), "sessions_of"),
+        (groups::members_sql(Direction::Up), "PRIMARY KEY"),
+        (groups::members_sql(Direction::Down), "PRIMARY KEY"),
+        (groups::memberships_sql(Direction::Up), "members_of"),
+        (groups::memberships_sql(Direction::Down), "members_of"),
         (groups::STREAMS.to_owned(), "members_of"),
         (groups::ACQUAINTANCES.to_owned(), "members_of"),
     ] {
