@@ -139,6 +139,7 @@ through! {
         }
     }
     fn meta() -> Meta;
+    fn check() -> ();
     fn create_user(user: NewUser) -> Option<Account>;
     fn account(username: &str) -> Option<Account>;
     fn users(ids: &[UserId]) -> Vec<User>;

@@ -121,6 +121,13 @@ pub trait StateStore: Send + Sync {
     /// Who this installation is.
     async fn meta(&self) -> Result<Meta, StoreError>;
 
+    /// Whether reads and writes are possible now. Changes nothing that can be read.
+    ///
+    /// # Errors
+    ///
+    /// What they would meet; `Unavailable` where the outcome of a write would be uncertain.
+    async fn check(&self) -> Result<(), StoreError>;
+
     /// Applies the changes of entry `seq` of `stream`. Each is guarded by the position last
     /// applied to what it changes, so applying an entry again, or after a later one, changes
     /// nothing. The caller applies a stream's entries in order.

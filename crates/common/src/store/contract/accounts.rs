@@ -37,6 +37,15 @@ pub(in crate::store) async fn the_installation_keeps_its_name(store: Arc<dyn Sto
     assert_eq!(store.meta().await.unwrap(), meta);
 }
 
+pub(in crate::store) async fn a_check_passes_and_changes_nothing(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    for head in 0..3 {
+        store.check().await.unwrap();
+        assert_eq!(store.head(user.into()).await.unwrap().seq, head);
+        login(&*store, user).await;
+    }
+}
+
 pub(in crate::store) async fn a_username_is_given_once(store: Arc<dyn Store>) {
     let first = new_user("ada");
     assert!(store.create_user(first.clone()).await.unwrap().is_none());

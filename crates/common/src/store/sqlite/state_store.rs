@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, accounts, apply, groups, schema};
+use super::{DEADLINE, SqliteStore, accounts, apply, groups, schema};
 use crate::domain::{
     ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, Session, SessionId,
     StreamId, Timestamp, User, UserId,
@@ -13,6 +13,11 @@ use crate::store::{Account, IdWindow, Meta, NewUser, StateChange, StateStore, St
 impl StateStore for SqliteStore {
     async fn meta(&self) -> Result<Meta, StoreError> {
         self.read(schema::meta).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.read(schema::meta).await?;
+        self.writer.check(DEADLINE).await
     }
 
     async fn apply(
