@@ -116,7 +116,7 @@ through! {
     fn messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     fn messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
     fn pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
-    fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> Vec<Pending>;
+    fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
     fn claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     fn settle(entries: &[(StreamId, Seq)]) -> ();
     fn floor(stream: StreamId) -> Seq;

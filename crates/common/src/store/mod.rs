@@ -12,7 +12,9 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use projection::{StateChange, project};
-pub use query::{Account, Appended, Claim, IdWindow, Meta, NewUser, Page, Pending, Window};
+pub use query::{
+    Account, Appended, Claim, IdWindow, Meta, NewUser, Page, Pending, PendingPage, Window,
+};
 pub use sqlite::{OpenError, SqliteStore};
 
 use async_trait::async_trait;
@@ -91,12 +93,16 @@ pub trait LogStore: Send + Sync {
     /// Entries of any stream that have been pending since `before` or earlier, ascending by
     /// (stream, seq) and after `after`, at most `limit`. Streams are ordered by their stored
     /// form ([`StreamId::to_bytes`]).
+    ///
+    /// Entries that cannot be read (damaged ones, and after a downgrade those of a newer kind)
+    /// are left out, which is logged as an error; `next` is behind them all the same. They stay
+    /// pending.
     async fn pending(
         &self,
         before: Timestamp,
         after: Option<(StreamId, Seq)>,
         limit: usize,
-    ) -> Result<Vec<Pending>, StoreError>;
+    ) -> Result<PendingPage, StoreError>;
 
     /// Takes pending entries over, each by compare-and-swap on the time it was last taken:
     /// true where it was still pending as of `claim.seen` and is now as of `now`.

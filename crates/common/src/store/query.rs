@@ -55,6 +55,15 @@ pub struct Pending {
     pub since: Timestamp,
 }
 
+/// Pending entries, and where to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingPage {
+    /// Fewer than asked for, or none, where some cannot be read.
+    pub items: Vec<Pending>,
+    /// The last position that was looked at; None: there is nothing behind it.
+    pub next: Option<(StreamId, Seq)>,
+}
+
 /// The wish to take over a pending entry that was last taken at `seen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
