@@ -131,7 +131,7 @@ impl Api {
         }
     }
 
-    /// Adds what the API needs to take work: the store. Without the bus it commits all the
+    /// Adds what the API needs to take work: a store that can be written. Without the bus it commits all the
     /// same, and the relay announces later.
     #[must_use]
     pub fn checks(&self, readiness: Readiness) -> Readiness {
@@ -139,7 +139,7 @@ impl Api {
         readiness
             .required("store", move || {
                 let store = store.clone();
-                async move { store.meta().await.map(|_| ()).map_err(|_| "down") }
+                async move { store.check().await.map_err(|_| "down") }
             })
             .reported("bus", move || {
                 let bus = bus.clone();

@@ -37,7 +37,7 @@ pub async fn run(
     let metrics = Data::new(Metrics::default());
     let readiness = Data::new(Readiness::default().required("store", move || {
         let store = store.clone();
-        async move { store.meta().await.map(|_| ()).map_err(|_| "down") }
+        async move { store.check().await.map_err(|_| "down") }
     }));
     let options = ServerOptions::new(AccessLog::new(&metrics));
     let configure = move |app: &mut ServiceConfig| {

@@ -68,13 +68,12 @@ impl Relay {
         let mut finished = 0;
         loop {
             let page = self.store.pending(before, after, PAGE).await?;
-            let Some(last) = page.last() else {
-                return Ok(finished);
-            };
-            after = Some((last.entry.stream, last.entry.seq));
-            let full = page.len() == PAGE;
-            finished += self.finish(page).await?;
-            if !full {
+            if !page.items.is_empty() {
+                finished += self.finish(page.items).await?;
+            }
+            // A page without entries may have entries behind it: some cannot be read.
+            after = page.next;
+            if after.is_none() {
                 return Ok(finished);
             }
         }

@@ -74,7 +74,7 @@ pub(crate) async fn list_groups(
     Query(page): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = page.check()?;
-    let found = in_time(state.groups.list(who.user, page.after, page.limit)).await?;
+    let found = in_time(state.groups.list(who.user, page)).await?;
     Ok(Answer::ok().json(wire::List::<wire::Group>::of(found.items, found.more)))
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn list_members(
     Query(page): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = page.check()?;
-    let found = in_time(state.members.list(who.user, group, page.after, page.limit)).await?;
+    let found = in_time(state.members.list(who.user, group, page)).await?;
     Ok(Answer::ok().json(wire::List::<wire::Member>::of(found.items, found.more)))
 }
 

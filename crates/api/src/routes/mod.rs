@@ -15,6 +15,8 @@ use tidings_http::Problem;
 use utoipa::IntoParams;
 
 use crate::extract::page_limit;
+use crate::fields::Fields;
+use crate::service::{IdPage, IdWindow};
 
 /// Headers of mutations.
 #[derive(IntoParams)]
@@ -37,34 +39,45 @@ pub(crate) struct VersionHeader {
     if_match: Option<String>,
 }
 
-/// Where a list begins and how long it may be.
+/// Which part of a list of things that have ids; at most one of `after` and `before`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PageQuery {
-    /// The id after which to go on (exclusive).
+    /// The id after which the page begins (exclusive).
     #[param(value_type = Option<Uuid>)]
     after: Option<String>,
+    /// The id before which the page ends (exclusive).
+    #[param(value_type = Option<Uuid>)]
+    before: Option<String>,
     /// 1 to 100; 50 if left out.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u64>,
 }
 
-/// Part of a list of things that have ids.
-#[derive(Debug)]
-pub(crate) struct Page<T> {
-    pub(crate) after: Option<T>,
-    pub(crate) limit: usize,
-}
-
 impl PageQuery {
     /// # Errors
     ///
-    /// 422 for what is not an id, and for a limit out of range.
-    pub(crate) fn check<T: FromStr>(self) -> Result<Page<T>, Problem> {
-        let after = self.after.map(|id| id.parse()).transpose();
-        let after = after.map_err(|_| Problem::violation("?after", "must be an id"))?;
+    /// 422 for what is not an id, for two bounds, and for a limit out of range.
+    pub(crate) fn check<T: FromStr>(self) -> Result<IdPage<T>, Problem> {
+        let mut fields = Fields::default();
+        let mut read = |pointer, id: Option<String>| {
+            let id = id.map(|id| id.parse().map_err(|_| "must be an id"));
+            fields.read(pointer, id.transpose())
+        };
+        let bounds = read("?after", self.after).zip(read("?before", self.before));
+        let window = match bounds {
+            None => None,
+            Some((None, None)) => Some(IdWindow::First),
+            Some((Some(id), None)) => Some(IdWindow::After(id)),
+            Some((None, Some(id))) => Some(IdWindow::Before(id)),
+            Some((Some(_), Some(_))) => {
+                fields.refuse("?", "before and after exclude each other");
+                None
+            }
+        };
+        let window = fields.finish(window)?;
         let limit = page_limit(self.limit)?;
-        Ok(Page { after, limit })
+        Ok(IdPage { window, limit })
     }
 }

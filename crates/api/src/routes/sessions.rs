@@ -88,7 +88,7 @@ pub(crate) async fn list_sessions(
     Query(page): Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
     let page = page.check()?;
-    let found = in_time(state.sessions.list(who.user, page.after, page.limit)).await?;
+    let found = in_time(state.sessions.list(who.user, page)).await?;
     let items = found.items.into_iter();
     let items = items.map(|session| wire::Session::seen_from(who.session, session));
     Ok(Answer::ok().json(wire::List::<wire::Session>::of(items, found.more)))

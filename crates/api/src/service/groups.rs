@@ -12,7 +12,7 @@ use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
 
 use super::proposal::decided;
-use super::{Context, Done, Listed, Mutation, Precondition, Put, ServiceError};
+use super::{Context, Done, IdPage, Listed, Mutation, Precondition, Put, ServiceError};
 
 /// The channel that every group starts with.
 const FIRST_CHANNEL: &str = "general";
@@ -138,12 +138,11 @@ impl Groups {
     pub(crate) async fn list(
         &self,
         who: UserId,
-        after: Option<GroupId>,
-        limit: usize,
+        page: IdPage<GroupId>,
     ) -> Result<Listed<Membership>, ServiceError> {
         let store = &self.context.store;
-        let items = store.memberships(who, after, limit + 1).await?;
-        Ok(Listed::cut(items, limit))
+        let items = store.memberships(who, page.window, page.limit + 1).await?;
+        Ok(Listed::cut(items, &page))
     }
 
     pub(crate) async fn rename(

@@ -11,7 +11,7 @@ use tidings_common::store::Store;
 
 use super::groups::refuse_full;
 use super::proposal::decided;
-use super::{Context, Done, Listed, Mutation, Put, ServiceError};
+use super::{Context, Done, IdPage, Listed, Mutation, Put, ServiceError};
 
 pub(crate) struct Members {
     context: Context,
@@ -26,14 +26,13 @@ impl Members {
         &self,
         who: UserId,
         group: GroupId,
-        after: Option<UserId>,
-        limit: usize,
+        page: IdPage<UserId>,
     ) -> Result<Listed<(UserId, Member)>, ServiceError> {
         let store = &self.context.store;
         let membership = store.membership(who, group).await?;
         membership.ok_or(ServiceError::NotFound)?;
-        let items = store.members(group, after, limit + 1).await?;
-        Ok(Listed::cut(items, limit))
+        let items = store.members(group, page.window, page.limit + 1).await?;
+        Ok(Listed::cut(items, &page))
     }
 
     /// Makes `user` a member, or gives a member the role.

@@ -43,8 +43,8 @@ pub(crate) use precondition::Precondition;
 pub(crate) use sessions::{Login, Sessions};
 pub(crate) use sync::{Encoded, Sync, SyncFrom, Synced};
 pub(crate) use tickets::{IssuedTicket, Tickets};
-/// Which messages to list.
-pub(crate) use tidings_common::store::Window;
+/// Which part of a list to read: of messages, and of what ascends by id.
+pub(crate) use tidings_common::store::{IdWindow, Window};
 
 /// What every service works with.
 #[derive(Clone)]
@@ -78,6 +78,13 @@ pub(crate) struct Put<T> {
     pub(crate) replayed: bool,
 }
 
+/// Which part of a list to answer, and at most how much.
+#[derive(Debug)]
+pub(crate) struct IdPage<T> {
+    pub(crate) window: IdWindow<T>,
+    pub(crate) limit: usize,
+}
+
 /// Part of a list.
 #[derive(Debug)]
 pub(crate) struct Listed<T> {
@@ -86,11 +93,18 @@ pub(crate) struct Listed<T> {
 }
 
 impl<T> Listed<T> {
-    /// Of `items`, read with a limit one above `limit` to see whether there is more.
-    fn cut(mut items: Vec<T>, limit: usize) -> Self {
-        let more = items.len() > limit;
-        items.truncate(limit);
-        Self { items, more }
+    /// Of the items of a window, read with a limit one above the page's to see whether there
+    /// is more in the direction of paging.
+    fn cut<I>(mut items: Vec<T>, page: &IdPage<I>) -> Self {
+        let surplus = items.len().saturating_sub(page.limit);
+        match page.window {
+            IdWindow::First | IdWindow::After(_) => items.truncate(page.limit),
+            IdWindow::Before(_) => drop(items.drain(..surplus)),
+        }
+        Self {
+            items,
+            more: surplus > 0,
+        }
     }
 }
 

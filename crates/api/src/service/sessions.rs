@@ -13,7 +13,7 @@ use tidings_common::log::{Append, Draft, NotValid, Proposal};
 use tidings_common::store::{Account, Store};
 
 use super::proposal::{Always, decided};
-use super::{Context, Done, Listed, Mutation, Passwords, ServiceError};
+use super::{Context, Done, IdPage, IdWindow, Listed, Mutation, Passwords, ServiceError};
 
 pub(crate) struct Sessions {
     pub(super) context: Context,
@@ -135,8 +135,8 @@ impl Sessions {
         const PAGES: usize = 10;
         let mut all: Vec<Session> = Vec::new();
         for _ in 0..PAGES {
-            let after = all.last().map(|session| session.id);
-            let page = self.context.store.sessions(user, after, PAGE).await?;
+            let window = IdWindow::following(all.last().map(|session| session.id));
+            let page = self.context.store.sessions(user, window, PAGE).await?;
             let last = page.len() < PAGE;
             all.extend(page);
             if last {
@@ -175,12 +175,11 @@ impl Sessions {
     pub(crate) async fn list(
         &self,
         user: UserId,
-        after: Option<SessionId>,
-        limit: usize,
+        page: IdPage<SessionId>,
     ) -> Result<Listed<Session>, ServiceError> {
         let store = &self.context.store;
-        let items = store.sessions(user, after, limit + 1).await?;
-        Ok(Listed::cut(items, limit))
+        let items = store.sessions(user, page.window, page.limit + 1).await?;
+        Ok(Listed::cut(items, &page))
     }
 
     /// Ends one of the caller's sessions, perhaps the one that asks.

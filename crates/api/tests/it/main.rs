@@ -7,6 +7,7 @@ mod bad_input;
 mod channels;
 mod groups;
 mod harness;
+mod lists;
 mod members;
 mod messages;
 mod openapi;

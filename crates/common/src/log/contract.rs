@@ -100,7 +100,8 @@ async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 async fn settled(world: &World) {
     eventually("settling", async || {
         let far = Timestamp::from_millis(i64::MAX);
-        world.store.pending(far, None, 10).await.unwrap().is_empty()
+        let page = world.store.pending(far, None, 10).await.unwrap();
+        page.items.is_empty()
     })
     .await;
 }

@@ -122,7 +122,7 @@ through! {
     fn messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     fn messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
     fn pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
-    fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> Vec<Pending>;
+    fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
     fn claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     fn settle(entries: &[(StreamId, Seq)]) -> ();
     fn floor(stream: StreamId) -> Seq;
@@ -145,19 +145,20 @@ through! {
         }
     }
     fn meta() -> Meta;
+    fn check() -> ();
     fn create_user(user: NewUser) -> Option<Account>;
     fn account(username: &str) -> Option<Account>;
     fn users(ids: &[UserId]) -> Vec<User>;
     fn session(session: SessionId) -> Option<Session>;
-    fn sessions(user: UserId, after: Option<SessionId>, limit: usize) -> Vec<Session>;
+    fn sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     fn rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;
     fn group(group: GroupId) -> Option<Group>;
     fn group_of(channel: ChannelId) -> Option<GroupId>;
     fn membership(user: UserId, group: GroupId) -> Option<Membership>;
-    fn memberships(user: UserId, after: Option<GroupId>, limit: usize) -> Vec<Membership>;
+    fn memberships(user: UserId, window: IdWindow<GroupId>, limit: usize) -> Vec<Membership>;
     fn group_counts(users: &[UserId]) -> Vec<u64>;
     fn streams_of(user: UserId) -> Vec<StreamId>;
-    fn members(group: GroupId, after: Option<UserId>, limit: usize) -> Vec<(UserId, Member)>;
+    fn members(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<(UserId, Member)>;
     fn acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }
 

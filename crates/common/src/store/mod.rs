@@ -12,7 +12,9 @@ mod sqlite;
 
 pub use error::StoreError;
 pub use projection::{StateChange, project};
-pub use query::{Account, Appended, Claim, Meta, NewUser, Page, Pending, Window};
+pub use query::{
+    Account, Appended, Claim, IdWindow, Meta, NewUser, Page, Pending, PendingPage, Window,
+};
 pub use sqlite::{OpenError, SqliteStore};
 
 use async_trait::async_trait;
@@ -91,12 +93,16 @@ pub trait LogStore: Send + Sync {
     /// Entries of any stream that have been pending since `before` or earlier, ascending by
     /// (stream, seq) and after `after`, at most `limit`. Streams are ordered by their stored
     /// form ([`StreamId::to_bytes`]).
+    ///
+    /// Entries that cannot be read (damaged ones, and after a downgrade those of a newer kind)
+    /// are left out, which is logged as an error; `next` is behind them all the same. They stay
+    /// pending.
     async fn pending(
         &self,
         before: Timestamp,
         after: Option<(StreamId, Seq)>,
         limit: usize,
-    ) -> Result<Vec<Pending>, StoreError>;
+    ) -> Result<PendingPage, StoreError>;
 
     /// Takes pending entries over, each by compare-and-swap on the time it was last taken:
     /// true where it was still pending as of `claim.seen` and is now as of `now`.
@@ -120,6 +126,13 @@ pub trait LogStore: Send + Sync {
 pub trait StateStore: Send + Sync {
     /// Who this installation is.
     async fn meta(&self) -> Result<Meta, StoreError>;
+
+    /// Whether reads and writes are possible now. Changes nothing that can be read.
+    ///
+    /// # Errors
+    ///
+    /// What they would meet; `Unavailable` where the outcome of a write would be uncertain.
+    async fn check(&self) -> Result<(), StoreError>;
 
     /// Applies the changes of entry `seq` of `stream`. Each is guarded by the position last
     /// applied to what it changes, so applying an entry again, or after a later one, changes
@@ -147,11 +160,12 @@ pub trait StateStore: Send + Sync {
     /// A session, revoked ones included.
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// A user's sessions that are not revoked, ascending by id, after `after`.
+    /// A user's sessions that are not revoked, ascending by id: those of the window, at most
+    /// `limit`.
     async fn sessions(
         &self,
         user: UserId,
-        after: Option<SessionId>,
+        window: IdWindow<SessionId>,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError>;
 
@@ -179,11 +193,12 @@ pub trait StateStore: Send + Sync {
         group: GroupId,
     ) -> Result<Option<Membership>, StoreError>;
 
-    /// The groups a user is a member of, ascending by id, after `after`; deleted ones left out.
+    /// The groups a user is a member of, ascending by id: those of the window, at most `limit`;
+    /// deleted ones left out.
     async fn memberships(
         &self,
         user: UserId,
-        after: Option<GroupId>,
+        window: IdWindow<GroupId>,
         limit: usize,
     ) -> Result<Vec<Membership>, StoreError>;
 
@@ -193,11 +208,11 @@ pub trait StateStore: Send + Sync {
     /// The `g:` and `c:` streams of a user's groups, ascending; deleted ones left out.
     async fn streams_of(&self, user: UserId) -> Result<Vec<StreamId>, StoreError>;
 
-    /// Members of a group, ascending by user id, after `after`.
+    /// Members of a group, ascending by user id: those of the window, at most `limit`.
     async fn members(
         &self,
         group: GroupId,
-        after: Option<UserId>,
+        window: IdWindow<UserId>,
         limit: usize,
     ) -> Result<Vec<(UserId, Member)>, StoreError>;
 

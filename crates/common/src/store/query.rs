@@ -22,6 +22,23 @@ pub enum Window {
     Around(Seq),
 }
 
+/// Which part of a list that ascends by id to read. Bounds are exclusive and need not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdWindow<T> {
+    /// From the lowest id on.
+    First,
+    After(T),
+    /// The ids just below this one; ascending all the same.
+    Before(T),
+}
+
+impl<T> IdWindow<T> {
+    /// The window that goes on after `last`; without one the first.
+    pub fn following(last: Option<T>) -> Self {
+        last.map_or(Self::First, Self::After)
+    }
+}
+
 /// Part of a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
@@ -36,6 +53,15 @@ pub struct Pending {
     pub entry: Entry,
     /// When somebody last took it in hand.
     pub since: Timestamp,
+}
+
+/// Pending entries, and where to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingPage {
+    /// Fewer than asked for, or none, where some cannot be read.
+    pub items: Vec<Pending>,
+    /// The last position that was looked at; None: there is nothing behind it.
+    pub next: Option<(StreamId, Seq)>,
 }
 
 /// The wish to take over a pending entry that was last taken at `seen`.

@@ -6,7 +6,7 @@
 )]
 
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,6 +30,9 @@ fn then() -> Timestamp {
     Timestamp::from_millis(1_000_000)
 }
 
+/// The database's name.
+const FILE: &str = "test.db";
+
 struct World {
     folder: PathBuf,
     store: Arc<SqliteStore>,
@@ -49,8 +52,12 @@ impl Drop for World {
 
 impl World {
     fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("tidings-relay-{}", uuid::Uuid::now_v7()));
-        let store = Arc::new(SqliteStore::open(&folder.join("test.db")).unwrap());
+        Self::over(new_folder())
+    }
+
+    /// With what was committed in `folder` before.
+    fn over(folder: PathBuf) -> Self {
+        let store = Arc::new(SqliteStore::open(&folder.join(FILE)).unwrap());
         let bus = Arc::new(Fragile {
             inner: MemoryBus::new(NonZeroU16::MIN),
             down: AtomicBool::new(false),
@@ -75,28 +82,8 @@ impl World {
         }
     }
 
-    /// Commits entries as a process does that dies right after.
     async fn commit(&self, stream: impl Into<StreamId>, changes: Vec<Change>) -> Vec<Entry> {
-        let stream = stream.into();
-        let mut head: Head = self.store.head(stream).await.unwrap();
-        let mut run = Vec::new();
-        for change in changes {
-            head = head.after(&change, u64::from(matches!(stream, StreamId::Channel(_))));
-            run.push(Entry {
-                id: EntryId::generate(),
-                stream,
-                seq: head.seq,
-                at: then(),
-                actor: Some(self.user),
-                key: Key::unique(),
-                request: None,
-                gv: head.gv,
-                ord: head.ord,
-                change,
-            });
-        }
-        self.store.append(run.clone()).await.unwrap();
-        run
+        commit(&self.store, self.user, stream.into(), changes).await
     }
 
     async fn commit_group(&self) {
@@ -110,9 +97,7 @@ impl World {
     }
 
     async fn commit_messages(&self, count: usize) {
-        let message = || Change::MessageCreated(Box::<MessageState>::default());
-        let messages = std::iter::repeat_with(message).take(count).collect();
-        self.commit(self.channel, messages).await;
+        self.commit(self.channel, messages(count, "")).await;
     }
 
     /// A server with the user's partition bound.
@@ -129,8 +114,67 @@ impl World {
 
     async fn pending(&self) -> usize {
         let far = Timestamp::from_millis(i64::MAX);
-        self.store.pending(far, None, 1000).await.unwrap().len()
+        self.store
+            .pending(far, None, 1000)
+            .await
+            .unwrap()
+            .items
+            .len()
     }
+}
+
+fn new_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("tidings-relay-{}", uuid::Uuid::now_v7()))
+}
+
+/// Commits entries as a process does that dies right after.
+async fn commit(
+    store: &SqliteStore,
+    user: UserId,
+    stream: StreamId,
+    changes: Vec<Change>,
+) -> Vec<Entry> {
+    let mut head: Head = store.head(stream).await.unwrap();
+    let mut run = Vec::new();
+    for change in changes {
+        head = head.after(&change, u64::from(matches!(stream, StreamId::Channel(_))));
+        run.push(Entry {
+            id: EntryId::generate(),
+            stream,
+            seq: head.seq,
+            at: then(),
+            actor: Some(user),
+            key: Key::unique(),
+            request: None,
+            gv: head.gv,
+            ord: head.ord,
+            change,
+        });
+    }
+    store.append(run.clone()).await.unwrap();
+    run
+}
+
+fn messages(count: usize, content: &str) -> Vec<Change> {
+    let message = || {
+        Change::MessageCreated(Box::new(MessageState {
+            content: content.to_owned(),
+            ..MessageState::default()
+        }))
+    };
+    std::iter::repeat_with(message).take(count).collect()
+}
+
+/// Overwrites `what` wherever it stands in a closed database, so that it is no JSON text.
+fn damage(file: &Path, what: &[u8]) -> usize {
+    let mut bytes = std::fs::read(file).unwrap();
+    let mut damaged = 0;
+    while let Some(at) = bytes.windows(what.len()).position(|window| window == what) {
+        bytes[at..at + what.len()].fill(b'"');
+        damaged += 1;
+    }
+    std::fs::write(file, bytes).unwrap();
+    damaged
 }
 
 /// The next delta's place, passing over control messages.
@@ -300,4 +344,27 @@ async fn two_relays_share_the_work() {
         "each entry is claimed once"
     );
     assert_eq!(world.pending().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_holds_up_nobody_else() {
+    // More than a page of them, in a stream that comes before those of groups.
+    const UNREADABLE: usize = 501;
+    let folder = new_folder();
+    let store = SqliteStore::open(&folder.join(FILE)).unwrap();
+    let broken = ChannelId::generate().into();
+    let spoilt = messages(UNREADABLE, "spoil me");
+    commit(&store, UserId::generate(), broken, spoilt).await;
+    drop(store);
+    // Pages that are in use no more may hold some of them twice.
+    assert!(damage(&folder.join(FILE), b"spoil me") >= UNREADABLE);
+
+    let world = World::over(folder);
+    let mut deliveries = world.listen().await;
+    world.commit_group().await;
+    assert_eq!(world.relay.pass().await.unwrap(), 1);
+    assert_eq!(next(&mut deliveries).await, (world.group.into(), 1));
+    assert_eq!(world.pending().await, 0);
+    let heads = world.store.heads(&[broken]).await.unwrap();
+    assert_eq!(heads, [UNREADABLE as Seq]);
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::fixture::{apply, at, commit};
+use super::fixture::{apply, at, check_both_ways, commit};
 use crate::domain::{Change, Key, Rotation, Session, SessionId, StreamId, User, UserId};
-use crate::store::{NewUser, Store};
+use crate::store::{IdWindow, NewUser, Store};
 
 fn new_user(username: &str) -> NewUser {
     NewUser {
@@ -35,6 +35,15 @@ pub(in crate::store) async fn the_installation_keeps_its_name(store: Arc<dyn Sto
     let meta = store.meta().await.unwrap();
     assert_eq!(meta.epoch, 1);
     assert_eq!(store.meta().await.unwrap(), meta);
+}
+
+pub(in crate::store) async fn a_check_passes_and_changes_nothing(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    for head in 0..3 {
+        store.check().await.unwrap();
+        assert_eq!(store.head(user.into()).await.unwrap().seq, head);
+        login(&*store, user).await;
+    }
 }
 
 pub(in crate::store) async fn a_username_is_given_once(store: Arc<dyn Store>) {
@@ -110,16 +119,16 @@ pub(in crate::store) async fn sessions_are_listed_until_revoked(store: Arc<dyn S
         ids.push(login(&*store, user).await.0);
     }
     ids.sort_unstable();
-    let listed = async |after, limit| -> Vec<SessionId> {
-        let found = store.sessions(user, after, limit).await.unwrap();
+    let listed = async |window, limit| -> Vec<SessionId> {
+        let found = store.sessions(user, window, limit).await.unwrap();
         found.into_iter().map(|session| session.id).collect()
     };
-    assert_eq!(listed(None, 3).await, ids[..3]);
-    assert_eq!(listed(Some(ids[2]), 3).await, ids[3..]);
+    check_both_ways(&ids, SessionId::generate, &listed).await;
     let change = Change::SessionRevoked { session: ids[1] };
     let revoked = commit(&*store, StreamId::User(user), user, change).await;
     apply(&*store, &revoked).await;
-    assert_eq!(listed(None, 2).await, [ids[0], ids[2]]);
+    assert_eq!(listed(IdWindow::First, 2).await, [ids[0], ids[2]]);
+    assert_eq!(listed(IdWindow::Before(ids[3]), 2).await, [ids[0], ids[2]]);
     let session = store.session(ids[1]).await.unwrap().unwrap();
     assert!(session.revoked);
     assert_eq!(store.session(SessionId::generate()).await.unwrap(), None);

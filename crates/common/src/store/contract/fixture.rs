@@ -3,7 +3,7 @@
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
 };
-use crate::store::{Store, project};
+use crate::store::{IdWindow, Store, project};
 
 /// When the entry at `seq` was made.
 pub(super) fn at(seq: u64) -> Timestamp {
@@ -115,4 +115,42 @@ pub(super) async fn all(store: &dyn Store, stream: StreamId) -> Vec<Entry> {
 
 pub(super) fn seqs<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u64> {
     entries.into_iter().map(|entry| entry.seq).collect()
+}
+
+/// Reads a list that is to hold `expected` page by page, upwards and downwards, and from
+/// bounds that it does not hold: one made by `newer` is above all.
+pub(super) async fn check_both_ways<T>(
+    expected: &[T],
+    newer: impl Fn() -> T,
+    read: impl AsyncFn(IdWindow<T>, usize) -> Vec<T>,
+) where
+    T: Copy + Ord + std::fmt::Debug,
+{
+    for limit in [1, 3, expected.len(), usize::MAX] {
+        let mut upwards = Vec::new();
+        loop {
+            let page = read(IdWindow::following(upwards.last().copied()), limit).await;
+            if page.is_empty() {
+                break;
+            }
+            assert!(page.len() <= limit);
+            upwards.extend(page);
+        }
+        assert_eq!(upwards, expected, "{limit}");
+        let mut downwards = Vec::new();
+        let mut bound = newer();
+        loop {
+            let mut page = read(IdWindow::Before(bound), limit).await;
+            let Some(lowest) = page.first() else { break };
+            bound = *lowest;
+            assert!(page.is_sorted() && page.len() <= limit);
+            page.append(&mut downwards);
+            downwards = page;
+        }
+        assert_eq!(downwards, expected, "{limit}");
+    }
+    assert_eq!(read(IdWindow::After(newer()), 9).await, []);
+    for window in [IdWindow::First, IdWindow::Before(newer())] {
+        assert_eq!(read(window, 0).await, []);
+    }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fixture::{apply, at, commit};
+use super::fixture::{apply, at, check_both_ways, commit};
 use crate::domain::{
     Change, Channel, ChannelId, Entry, Group, GroupId, GroupKind, Member, Membership, Role,
     StreamId, UserId,
 };
-use crate::store::Store;
+use crate::store::{IdWindow, Store};
 
 /// A group of `users`, the first of them its owner, with one channel.
 struct Example {
@@ -101,9 +101,15 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
     };
     let found = example.membership(&*store, users[0]).await;
     assert_eq!(found.as_ref(), Some(&membership));
-    let listed = store.memberships(users[0], None, 9).await.unwrap();
+    let listed = store
+        .memberships(users[0], IdWindow::First, 9)
+        .await
+        .unwrap();
     assert_eq!(listed, [membership]);
-    assert_eq!(store.members(example.id, None, 9).await.unwrap(), members);
+    assert_eq!(
+        store.members(example.id, IdWindow::First, 9).await.unwrap(),
+        members
+    );
     let group = store.group_of(example.channel).await.unwrap();
     assert_eq!(group, Some(example.id));
     assert_eq!(
@@ -160,7 +166,10 @@ pub(in crate::store) async fn members_come_and_go_and_come_back(store: Arc<dyn S
         assert_eq!(role.map(|m| m.role), expected.map(|m| m.role));
         let other = example.membership(&*store, users[0]).await.unwrap();
         assert_eq!(other.member_count, count);
-        let listed = store.members(example.id, Some(users[1]), 9).await.unwrap();
+        let listed = store
+            .members(example.id, IdWindow::After(users[1]), 9)
+            .await
+            .unwrap();
         assert_eq!(listed.first().map(|(_, m)| *m), expected);
         let streams = store.streams_of(user).await.unwrap();
         assert_eq!(streams.is_empty(), expected.is_none());
@@ -258,7 +267,13 @@ pub(in crate::store) async fn a_deleted_group_is_in_no_list(store: Arc<dyn Store
     let group = store.group_of(example.channel).await.unwrap();
     assert_eq!(group, Some(example.id));
     assert_eq!(example.membership(&*store, users[0]).await, None);
-    assert_eq!(store.memberships(users[0], None, 9).await.unwrap(), []);
+    assert_eq!(
+        store
+            .memberships(users[0], IdWindow::First, 9)
+            .await
+            .unwrap(),
+        []
+    );
     assert_eq!(store.group_counts(&users).await.unwrap(), [0, 0]);
     assert_eq!(store.streams_of(users[0]).await.unwrap(), []);
     assert_eq!(store.acquaintances(users[0], 9).await.unwrap(), []);
@@ -313,17 +328,11 @@ pub(in crate::store) async fn members_come_in_pages(store: Arc<dyn Store>) {
     let (example, _) = Example::create(&*store, &shuffled).await;
     let mut expected = shuffled;
     expected.sort_unstable();
-    let mut found = Vec::new();
-    loop {
-        let after = found.last().copied();
-        let page = store.members(example.id, after, 3).await.unwrap();
-        assert!(page.len() <= 3);
-        if page.is_empty() {
-            break;
-        }
-        found.extend(page.into_iter().map(|(user, _)| user));
-    }
-    assert_eq!(found, expected);
+    let read = async |window, limit| -> Vec<UserId> {
+        let page = store.members(example.id, window, limit).await.unwrap();
+        page.into_iter().map(|(user, _)| user).collect()
+    };
+    check_both_ways(&expected, UserId::generate, read).await;
 }
 
 pub(in crate::store) async fn memberships_come_in_pages(store: Arc<dyn Store>) {
@@ -338,18 +347,14 @@ pub(in crate::store) async fn memberships_come_in_pages(store: Arc<dyn Store>) {
         }
     }
     expected.sort_unstable();
-    let mut found: Vec<GroupId> = Vec::new();
-    loop {
-        let after = found.last().copied();
-        let page = store.memberships(user, after, 4).await.unwrap();
-        assert!(page.len() <= 4);
-        if page.is_empty() {
-            break;
-        }
+    let read = async |window, limit| -> Vec<GroupId> {
+        let page = store.memberships(user, window, limit).await.unwrap();
         assert!(page.iter().all(|membership| membership.channels.len() == 1));
-        found.extend(page.into_iter().map(|membership| membership.group));
-    }
-    assert_eq!(found, expected);
+        page.into_iter()
+            .map(|membership| membership.group)
+            .collect()
+    };
+    check_both_ways(&expected, GroupId::generate, read).await;
     assert_eq!(store.group_counts(&[user]).await.unwrap(), [6]);
     let streams = store.streams_of(user).await.unwrap();
     assert_eq!(streams.len(), 12);

@@ -82,7 +82,12 @@ pub(in crate::store) async fn every_read_shows_a_message_as_it_is_now(store: Arc
     let newest = store.newest(stream, 2).await.unwrap().remove(1);
     let found = store.find(stream, message.key).await.unwrap().unwrap();
     let pending = store.pending_in(stream, 0, 1).await.unwrap().remove(0);
-    let claimable = store.pending(at(99), None, 1).await.unwrap().remove(0);
+    let claimable = store
+        .pending(at(99), None, 1)
+        .await
+        .unwrap()
+        .items
+        .remove(0);
     let listed = all(&*store, stream).await.remove(0);
     for entry in [newest, found, pending, claimable.entry, listed] {
         assert_eq!(entry.change, Change::MessageCreated(Box::new(now.clone())));

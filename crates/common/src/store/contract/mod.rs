@@ -94,6 +94,7 @@ macro_rules! store_contract {
             }
             accounts {
                 the_installation_keeps_its_name
+                a_check_passes_and_changes_nothing
                 a_username_is_given_once
                 two_at_once_get_one_account
                 users_are_found_by_id

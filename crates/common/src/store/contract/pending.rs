@@ -14,14 +14,14 @@ const LATE: u64 = 1_000_000;
 pub(in crate::store) async fn entries_are_pending_since_they_were_made(store: Arc<dyn Store>) {
     let stream = channel();
     let run = fill(&*store, stream, [text("a"), fence()]).await;
-    let found = store.pending(at(LATE), None, 10).await.unwrap();
+    let found = store.pending(at(LATE), None, 10).await.unwrap().items;
     assert_eq!(found.len(), 2);
     for (pending, entry) in found.iter().zip(&run) {
         assert_eq!((&pending.entry, pending.since), (entry, entry.at));
     }
     // The first was made at 1: "since before or earlier".
     for (before, expected) in [(0, vec![]), (1, vec![1]), (2, vec![1, 2])] {
-        let found = store.pending(at(before), None, 10).await.unwrap();
+        let found = store.pending(at(before), None, 10).await.unwrap().items;
         assert_eq!(seqs(found.iter().map(|found| &found.entry)), expected);
     }
 }
@@ -35,7 +35,7 @@ pub(in crate::store) async fn settled_entries_are_pending_no_more(store: Arc<dyn
         let found = store.pending_in(stream, 0, 10).await.unwrap();
         assert_eq!(seqs(&found), [2]);
     }
-    let found = store.pending(at(LATE), None, 10).await.unwrap();
+    let found = store.pending(at(LATE), None, 10).await.unwrap().items;
     assert_eq!(seqs(found.iter().map(|found| &found.entry)), [2]);
     let entries = store.entries(stream, 0, 9, 9).await.unwrap();
     assert_eq!(seqs(&entries), [1, 2, 3]);
@@ -76,18 +76,18 @@ pub(in crate::store) async fn all_pending_entries_come_in_pages(store: Arc<dyn S
         .flat_map(|stream| [1, 3, 4].map(|seq| (*stream, seq)))
         .collect();
     for limit in [1, 2, 5, 100] {
-        let mut found = Vec::new();
+        let mut found: Vec<(StreamId, Seq)> = Vec::new();
+        let mut after = None;
         loop {
-            let after = found.last().copied();
             let page = store.pending(at(LATE), after, limit).await.unwrap();
-            assert!(page.len() <= limit);
-            if page.is_empty() {
+            assert!(page.items.len() <= limit);
+            let items = page.items.iter();
+            found.extend(items.map(|found| (found.entry.stream, found.entry.seq)));
+            after = page.next;
+            if after.is_none() {
                 break;
             }
-            found.extend(
-                page.iter()
-                    .map(|found| (found.entry.stream, found.entry.seq)),
-            );
+            assert_eq!(after, found.last().copied());
         }
         assert_eq!(found, expected, "{limit}");
     }
@@ -107,11 +107,11 @@ pub(in crate::store) async fn a_claim_compares_when_it_was_last_taken(store: Arc
     ];
     let won = store.claim(&claims, at(50)).await.unwrap();
     assert_eq!(won, [false, true, false, false, false]);
-    let found = store.pending(at(LATE), None, 9).await.unwrap();
+    let found = store.pending(at(LATE), None, 9).await.unwrap().items;
     let since: Vec<_> = found.iter().map(|found| found.since).collect();
     assert_eq!(since, [at(50), at(2)]);
     // Those taken lately are left alone.
-    let old = store.pending(at(49), None, 9).await.unwrap();
+    let old = store.pending(at(49), None, 9).await.unwrap().items;
     assert_eq!(seqs(old.iter().map(|found| &found.entry)), [2]);
     assert_eq!(
         store.claim(&[claim(1, at(1))], at(60)).await.unwrap(),

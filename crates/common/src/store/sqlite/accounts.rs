@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Failure;
-use super::row::{self, signed};
+use super::row::{self, Direction, signed};
 use crate::domain::{Key, Rotation, Seq, Session, SessionId, Timestamp, User, UserId};
-use crate::store::{Account, NewUser};
+use crate::store::{Account, IdWindow, NewUser};
 
 const USER: &str = "id, username, display_name, created_at";
 const SESSION: &str = "id, user, device_name, created_at, last_used_at, generation, rotated_at, \
@@ -96,26 +96,26 @@ pub(super) fn session(
         .transpose()
 }
 
+pub(super) fn sessions_sql(direction: Direction) -> String {
+    let window = direction.sql("id");
+    format!("SELECT {SESSION} FROM sessions WHERE user = ?1 AND revoked = 0 {window}")
+}
+
 pub(super) fn sessions(
     connection: &Connection,
     user: UserId,
-    after: Option<SessionId>,
+    window: IdWindow<SessionId>,
     limit: usize,
 ) -> Result<Vec<Session>, Failure> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {SESSION} FROM sessions
-         WHERE user = ?1 AND revoked = 0 AND id > ?2 ORDER BY id LIMIT ?3"
-    ))?;
-    statement
+    let (bound, direction) = row::bound(&window, SessionId::as_bytes);
+    let mut statement = connection.prepare_cached(&sessions_sql(direction))?;
+    let sessions = statement
         .query_and_then(
-            params![
-                user.as_bytes(),
-                row::after(after.as_ref().map(SessionId::as_bytes)),
-                row::limit(limit)
-            ],
+            params![user.as_bytes(), bound, row::limit(limit)],
             session_of,
         )?
-        .collect()
+        .collect::<Result<_, _>>()?;
+    Ok(direction.ascending(sessions))
 }
 
 fn session_of(row: &Row<'_>) -> Result<Session, Failure> {

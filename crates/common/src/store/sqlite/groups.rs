@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Failure;
-use super::row;
+use super::row::{self, Direction};
 use crate::domain::{Channel, ChannelId, Group, GroupId, Member, Membership, StreamId, UserId};
+use crate::store::IdWindow;
 
 pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group>, Failure> {
     let snapshot = super::snapshot(connection)?;
@@ -32,7 +33,7 @@ pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group
     let Some(mut group) = found else {
         return Ok(None);
     };
-    group.members = members(connection, id, None, usize::MAX)?
+    group.members = members(connection, id, IdWindow::First, usize::MAX)?
         .into_iter()
         .collect();
     group.channels = channels(connection, id)?
@@ -54,33 +55,33 @@ pub(super) fn group_of(
     Ok(group.map(GroupId::from_bytes))
 }
 
+pub(super) fn members_sql(direction: Direction) -> String {
+    let window = direction.sql("user");
+    format!(
+        "SELECT user, role, joined, joined_at FROM members
+         WHERE grp = ?1 AND removed = 0 {window}"
+    )
+}
+
 pub(super) fn members(
     connection: &Connection,
     group: GroupId,
-    after: Option<UserId>,
+    window: IdWindow<UserId>,
     limit: usize,
 ) -> Result<Vec<(UserId, Member)>, Failure> {
-    let mut statement = connection.prepare_cached(
-        "SELECT user, role, joined, joined_at FROM members
-         WHERE grp = ?1 AND user > ?2 AND removed = 0 ORDER BY user LIMIT ?3",
-    )?;
-    statement
-        .query_and_then(
-            params![
-                group.as_bytes(),
-                row::after(after.as_ref().map(UserId::as_bytes)),
-                row::limit(limit)
-            ],
-            |row| {
-                let member = Member {
-                    role: row::name(row, 1)?,
-                    joined: row::seq(row, 2)?,
-                    joined_at: row::timestamp(row, 3)?,
-                };
-                Ok((UserId::from_bytes(row.get(0)?), member))
-            },
-        )?
-        .collect()
+    let (bound, direction) = row::bound(&window, UserId::as_bytes);
+    let mut statement = connection.prepare_cached(&members_sql(direction))?;
+    let members = statement
+        .query_and_then(params![group.as_bytes(), bound, row::limit(limit)], |row| {
+            let member = Member {
+                role: row::name(row, 1)?,
+                joined: row::seq(row, 2)?,
+                joined_at: row::timestamp(row, 3)?,
+            };
+            Ok((UserId::from_bytes(row.get(0)?), member))
+        })?
+        .collect::<Result<_, Failure>>()?;
+    Ok(direction.ascending(members))
 }
 
 fn channels(connection: &Connection, group: GroupId) -> Result<Vec<Channel>, Failure> {
@@ -126,25 +127,23 @@ pub(super) fn membership(
     Ok(Some(membership))
 }
 
-pub(super) fn memberships_sql() -> String {
-    format!("{MEMBERSHIP} AND m.grp > ?2 ORDER BY m.grp LIMIT ?3")
+pub(super) fn memberships_sql(direction: Direction) -> String {
+    let window = direction.sql("m.grp");
+    format!("{MEMBERSHIP} {window}")
 }
 
 pub(super) fn memberships(
     connection: &Connection,
     user: UserId,
-    after: Option<GroupId>,
+    window: IdWindow<GroupId>,
     limit: usize,
 ) -> Result<Vec<Membership>, Failure> {
+    let (bound, direction) = row::bound(&window, GroupId::as_bytes);
     let snapshot = super::snapshot(connection)?;
-    let mut statement = connection.prepare_cached(&memberships_sql())?;
+    let mut statement = connection.prepare_cached(&memberships_sql(direction))?;
     let mut memberships = statement
         .query_and_then(
-            params![
-                user.as_bytes(),
-                row::after(after.as_ref().map(GroupId::as_bytes)),
-                row::limit(limit)
-            ],
+            params![user.as_bytes(), bound, row::limit(limit)],
             membership_of,
         )?
         .collect::<Result<Vec<_>, _>>()?;
@@ -152,7 +151,7 @@ pub(super) fn memberships(
         membership.channels = channels(connection, membership.group)?;
     }
     drop(snapshot);
-    Ok(memberships)
+    Ok(direction.ascending(memberships))
 }
 
 /// Without its channels.

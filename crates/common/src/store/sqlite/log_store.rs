@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::row::{self, ENTRY, signed};
 use super::{Failure, SqliteStore, messages, pending};
 use crate::domain::{Change, ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
-use crate::store::{Appended, Claim, LogStore, Page, Pending, StoreError, Window, doc};
+use crate::store::{Appended, Claim, LogStore, Page, PendingPage, StoreError, Window, doc};
 
 #[async_trait]
 impl LogStore for SqliteStore {
@@ -89,7 +89,7 @@ impl LogStore for SqliteStore {
         before: Timestamp,
         after: Option<(StreamId, Seq)>,
         limit: usize,
-    ) -> Result<Vec<Pending>, StoreError> {
+    ) -> Result<PendingPage, StoreError> {
         self.read(move |connection| pending::of_all(connection, before, after, limit))
             .await
     }

@@ -1,11 +1,11 @@
 //! Entries that wait to be applied and announced, and those that may go.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::row::{self, ENTRY, signed};
 use super::{Failure, log_store};
 use crate::domain::{Entry, Seq, StreamId, Timestamp};
-use crate::store::{Claim, Pending};
+use crate::store::{Claim, Pending, PendingPage, StoreError};
 
 /// Entries deleted in one transaction.
 pub(super) const PART: u64 = 500;
@@ -36,7 +36,7 @@ pub(super) fn of_stream(
 pub(super) fn of_all_sql() -> String {
     format!(
         "SELECT {ENTRY}, pending {PENDING}
-         AND pending <= ?1 AND (s, n) > (?2, ?3) ORDER BY s, n LIMIT ?4"
+         AND pending <= ?1 AND (s, n) > (?2, ?3) ORDER BY s, n"
     )
 }
 
@@ -45,24 +45,82 @@ pub(super) fn of_all(
     before: Timestamp,
     after: Option<(StreamId, Seq)>,
     limit: usize,
-) -> Result<Vec<Pending>, Failure> {
+) -> Result<PendingPage, Failure> {
     let (stream, seq) = match after {
         Some((stream, seq)) => (stream.to_bytes().to_vec(), signed(seq)),
         // Before every name.
         None => (Vec::new(), 0),
     };
+    let mut page = PendingPage {
+        items: Vec::new(),
+        next: None,
+    };
+    let mut unreadable = Unreadable::default();
     let mut statement = connection.prepare_cached(&of_all_sql())?;
-    statement
-        .query_and_then(
-            params![before.as_millis(), stream, seq, row::limit(limit)],
-            |row| {
-                Ok(Pending {
-                    entry: row::entry(row)?,
-                    since: row::timestamp(row, 11)?,
-                })
-            },
-        )?
-        .collect()
+    let mut rows = statement.query(params![before.as_millis(), stream, seq])?;
+    // Rows are read as they are asked for. Those of a stream whose name cannot be read do not
+    // count: there is no going on from their position, so they must not fill a page.
+    let mut looked_at = 0;
+    while looked_at < limit {
+        let Some(row) = rows.next()? else {
+            page.next = None;
+            break;
+        };
+        if let Ok(position) = position(row) {
+            page.next = Some(position);
+            looked_at += 1;
+        }
+        match pending(row) {
+            Ok(pending) => page.items.push(pending),
+            Err(failure) => unreadable.add(row, failure),
+        }
+    }
+    unreadable.log();
+    Ok(page)
+}
+
+fn position(row: &Row<'_>) -> Result<(StreamId, Seq), Failure> {
+    Ok((row::stream(row, 0)?, row::seq(row, 1)?))
+}
+
+fn pending(row: &Row<'_>) -> Result<Pending, Failure> {
+    Ok(Pending {
+        entry: row::entry(row)?,
+        since: row::timestamp(row, 11)?,
+    })
+}
+
+/// The entries of one page that could not be read.
+#[derive(Default)]
+struct Unreadable {
+    count: usize,
+    first: Option<(String, i64, StoreError)>,
+}
+
+impl Unreadable {
+    fn add(&mut self, row: &Row<'_>, failure: Failure) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| {
+            let stream = row::stream(row, 0).map_or_else(
+                |_| format!("{:?}", row.get_ref(0)),
+                |stream| stream.to_string(),
+            );
+            (stream, row.get(1).unwrap_or_default(), failure.into())
+        });
+    }
+
+    /// Says so once: the same ones come again with every pass.
+    fn log(self) {
+        if let Some((stream, seq, error)) = self.first {
+            tracing::error!(
+                stream,
+                delta.seq = seq,
+                entries = self.count,
+                error = &error as &dyn std::error::Error,
+                "pending entries cannot be read and are not announced; this is the first"
+            );
+        }
+    }
 }
 
 pub(super) fn claim(

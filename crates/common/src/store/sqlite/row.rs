@@ -6,7 +6,7 @@ use super::Failure;
 use crate::domain::{
     ChannelId, Entry, EntryId, Key, Message, RequestHash, Seq, StreamId, Timestamp, UserId,
 };
-use crate::store::doc;
+use crate::store::{IdWindow, doc};
 
 /// The columns that [`entry`] reads, in its order.
 pub(super) const ENTRY: &str = "s, n, id, kind, actor, key, request, at, data, gv, ord";
@@ -21,9 +21,42 @@ pub(super) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// An exclusive lower bound for ids; the empty one is below all.
-pub(super) fn after(id: Option<&[u8; 16]>) -> &[u8] {
-    id.map_or(&[], |id| id.as_slice())
+/// Which way the ids of a window are read. The bound is `?2`, the limit `?3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Up,
+    Down,
+}
+
+impl Direction {
+    /// The end of a query for a window of the ids in `column`.
+    pub(super) fn sql(self, column: &str) -> String {
+        match self {
+            Self::Up => format!("AND {column} > ?2 ORDER BY {column} LIMIT ?3"),
+            Self::Down => format!("AND {column} < ?2 ORDER BY {column} DESC LIMIT ?3"),
+        }
+    }
+
+    /// What was read this way, ascending.
+    pub(super) fn ascending<T>(self, mut items: Vec<T>) -> Vec<T> {
+        if self == Self::Down {
+            items.reverse();
+        }
+        items
+    }
+}
+
+/// A window's exclusive bound, and the way from there.
+pub(super) fn bound<T>(
+    window: &IdWindow<T>,
+    bytes: impl FnOnce(&T) -> &[u8; 16],
+) -> (&[u8], Direction) {
+    match window {
+        // The empty one is below all.
+        IdWindow::First => (&[], Direction::Up),
+        IdWindow::After(id) => (bytes(id), Direction::Up),
+        IdWindow::Before(id) => (bytes(id), Direction::Down),
+    }
 }
 
 /// A number that is never negative.

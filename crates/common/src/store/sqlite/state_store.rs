@@ -2,17 +2,22 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, accounts, apply, groups, schema};
+use super::{DEADLINE, SqliteStore, accounts, apply, groups, schema};
 use crate::domain::{
     ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, Session, SessionId,
     StreamId, Timestamp, User, UserId,
 };
-use crate::store::{Account, Meta, NewUser, StateChange, StateStore, StoreError};
+use crate::store::{Account, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError};
 
 #[async_trait]
 impl StateStore for SqliteStore {
     async fn meta(&self) -> Result<Meta, StoreError> {
         self.read(schema::meta).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.read(schema::meta).await?;
+        self.writer.check(DEADLINE).await
     }
 
     async fn apply(
@@ -55,10 +60,10 @@ impl StateStore for SqliteStore {
     async fn sessions(
         &self,
         user: UserId,
-        after: Option<SessionId>,
+        window: IdWindow<SessionId>,
         limit: usize,
     ) -> Result<Vec<Session>, StoreError> {
-        self.read(move |connection| accounts::sessions(connection, user, after, limit))
+        self.read(move |connection| accounts::sessions(connection, user, window, limit))
             .await
     }
 
@@ -100,10 +105,10 @@ impl StateStore for SqliteStore {
     async fn memberships(
         &self,
         user: UserId,
-        after: Option<GroupId>,
+        window: IdWindow<GroupId>,
         limit: usize,
     ) -> Result<Vec<Membership>, StoreError> {
-        self.read(move |connection| groups::memberships(connection, user, after, limit))
+        self.read(move |connection| groups::memberships(connection, user, window, limit))
             .await
     }
 
@@ -121,10 +126,10 @@ impl StateStore for SqliteStore {
     async fn members(
         &self,
         group: GroupId,
-        after: Option<UserId>,
+        window: IdWindow<UserId>,
         limit: usize,
     ) -> Result<Vec<(UserId, Member)>, StoreError> {
-        self.read(move |connection| groups::members(connection, group, after, limit))
+        self.read(move |connection| groups::members(connection, group, window, limit))
             .await
     }
 

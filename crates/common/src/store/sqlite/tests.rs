@@ -6,8 +6,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rusqlite::Connection;
 
+use super::row::{self, Direction};
 use super::{
-    OpenError, SqliteStore, groups, log_store, message_changes, messages, pending, schema,
+    OpenError, SqliteStore, accounts, groups, log_store, message_changes, messages, pending, schema,
 };
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
@@ -194,6 +195,57 @@ async fn damaged_data_is_reported_as_such() {
     assert_eq!(store.heads(&[entry.stream]).await.unwrap(), [1]);
 }
 
+#[tokio::test]
+async fn unreadable_entries_are_left_out_of_what_is_pending() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let mut streams = [channel(), channel(), channel(), channel()];
+    streams.sort_unstable();
+    for stream in streams {
+        store
+            .append((1..=3).map(|seq| message(stream, seq)).collect())
+            .await
+            .unwrap();
+    }
+    let [first, second, third, fourth] = streams.map(StreamId::to_bytes);
+    let spoil = move |connection: &Connection| {
+        let set = |what: &str, stream: [u8; 17], seq: u64| {
+            let sql = format!("UPDATE entries SET {what} WHERE s = ?1 AND n = ?2");
+            connection.execute(&sql, (stream, row::signed(seq)))
+        };
+        set("kind = 'from.the.future'", first, 2)?;
+        set("data = '{'", second, 1)?;
+        set("data = x'ff'", second, 2)?;
+        set("key = x'00'", second, 3)?;
+        for seq in 1..=3 {
+            // A kind of stream that is not known either; behind the second, before the fourth.
+            set("s = x'63ffffffffffff'", third, seq)?;
+        }
+        set("gv = -1", fourth, 3)?;
+        Ok(())
+    };
+    store.write(spoil).await.unwrap();
+    let [first, second, _, fourth] = streams;
+    let expected = [(first, 1), (first, 3), (fourth, 1), (fourth, 2)];
+    for limit in 1..=12 {
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let far = Timestamp::from_millis(i64::MAX);
+            let page = store.pending(far, after, limit).await.unwrap();
+            let items = page.items.iter();
+            found.extend(items.map(|found| (found.entry.stream, found.entry.seq)));
+            assert!(page.next.is_none() || page.next > after, "{limit}");
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{limit}");
+    }
+    assert_eq!(store.heads(&[second]).await.unwrap(), [3]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn appends_that_wait_together_share_a_commit() {
     let scratch = Scratch::new();
@@ -247,7 +299,12 @@ fn queries_take_their_index() {
         (pending::of_all_sql(), "entries_pending"),
         (pending::UNDER_FLOOR.to_owned(), "entries_others"),
         (message_changes::COPIES.to_owned(), "entries_copies"),
-        (groups::memberships_sql(), "members_of"),
+        (accounts::sessions_sql(Direction::Up), "sessions_of"),
+        (accounts::sessions_sql(Direction::Down), "sessions_of"),
+        (groups::members_sql(Direction::Up), "PRIMARY KEY"),
+        (groups::members_sql(Direction::Down), "PRIMARY KEY"),
+        (groups::memberships_sql(Direction::Up), "members_of"),
+        (groups::memberships_sql(Direction::Down), "members_of"),
         (groups::STREAMS.to_owned(), "members_of"),
         (groups::ACQUAINTANCES.to_owned(), "members_of"),
     ] {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -18,32 +18,69 @@ use super::failure::{Failure, NoAnswer, Shared};
 const BATCH: usize = 256;
 /// Jobs waiting for the thread; callers beyond that wait in turn, until their deadline.
 const QUEUE: usize = 1024;
+/// What [`probe`] writes: a few pages, as an append may need.
+const PROBE_BYTES: i64 = 16 * 1024;
 
 pub(super) struct Writer {
     /// None only while the store is being dropped.
     queue: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
-    commits: Arc<AtomicU64>,
+    record: Arc<Record>,
+}
+
+/// How the transactions so far have ended.
+#[derive(Default)]
+struct Record {
+    commits: AtomicU64,
+    /// The last one that changed anything has failed.
+    failing: AtomicBool,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let commits = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&commits);
+        let record = Arc::new(Record::default());
+        let kept = Arc::clone(&record);
         let thread = thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || serve(&connection, jobs, &counter))?;
+            .spawn(move || serve(&connection, jobs, &kept))?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
-            commits,
+            record,
         })
     }
 
     /// How many transactions have been committed since the start.
     pub(super) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+        self.record.commits.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_failing(&self) -> bool {
+        self.record.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write would be committed now. As long as commits succeed it is enough that
+    /// the thread takes a job, which costs nothing; after a failure something is written, so
+    /// that a process that gets no work while it is not ready finds out when it is again.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`, also without an answer within `patience`.
+    pub(super) async fn check(&self, patience: Duration) -> Result<(), StoreError> {
+        let record = Arc::clone(&self.record);
+        let job = move |connection: &Connection| {
+            if record.failing.load(Ordering::Relaxed) {
+                probe(connection)?;
+            }
+            Ok(())
+        };
+        self.call(patience, job).await.map_err(|error| match error {
+            // Nobody needs to know what has become of it.
+            StoreError::Uncertain(source) => StoreError::Unavailable(source),
+            StoreError::Unavailable(_) | StoreError::Corrupt(_) => error,
+        })
     }
 
     /// Runs `work` in a transaction and answers when it is committed. What `work` did before
@@ -136,7 +173,18 @@ where
     }
 }
 
-fn serve(connection: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>, commits: &AtomicU64) {
+/// Takes a few pages more and gives them back; leaves nothing.
+fn probe(connection: &Connection) -> Result<(), Failure> {
+    connection
+        .prepare_cached("INSERT INTO floors (s, n) VALUES (zeroblob(?1), 0)")?
+        .execute([PROBE_BYTES])?;
+    connection
+        .prepare_cached("DELETE FROM floors WHERE s = zeroblob(?1)")?
+        .execute([PROBE_BYTES])?;
+    Ok(())
+}
+
+fn serve(connection: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>, record: &Record) {
     while let Some(first) = jobs.blocking_recv() {
         let mut waiting = VecDeque::from([first]);
         while waiting.len() < BATCH
@@ -145,17 +193,18 @@ fn serve(connection: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>, commit
             waiting.push_back(job);
         }
         while !waiting.is_empty() {
-            transact(connection, &mut waiting, commits);
+            transact(connection, &mut waiting, record);
         }
     }
 }
 
 /// Runs the waiting jobs in one transaction and answers those it took. It leaves jobs behind
 /// only if one before them ended the transaction.
-fn transact(connection: &Connection, waiting: &mut VecDeque<Box<dyn Job>>, commits: &AtomicU64) {
+fn transact(connection: &Connection, waiting: &mut VecDeque<Box<dyn Job>>, record: &Record) {
     let mut ran = Vec::with_capacity(waiting.len());
+    let changes = connection.total_changes();
     let outcome = match run_all(connection, waiting, &mut ran) {
-        Ok(()) => commit(connection, commits),
+        Ok(()) => commit(connection),
         Err(error) => {
             roll_back(connection);
             if ran.is_empty() {
@@ -164,8 +213,18 @@ fn transact(connection: &Connection, waiting: &mut VecDeque<Box<dyn Job>>, commi
             Outcome::RolledBack(error.into())
         }
     };
-    if let Outcome::RolledBack(error) | Outcome::Unknown(error) = &outcome {
-        tracing::warn!(%error, jobs = ran.len(), "a transaction has failed");
+    match &outcome {
+        Outcome::Committed => {
+            record.commits.fetch_add(1, Ordering::Relaxed);
+            // A commit of nothing succeeds on a full disk, too.
+            if connection.total_changes() != changes {
+                record.failing.store(false, Ordering::Relaxed);
+            }
+        }
+        Outcome::RolledBack(error) | Outcome::Unknown(error) => {
+            record.failing.store(true, Ordering::Relaxed);
+            tracing::warn!(%error, jobs = ran.len(), "a transaction has failed");
+        }
     }
     for job in ran {
         job.answer(outcome.clone());
@@ -194,12 +253,9 @@ fn run_all(
 /// A commit that fails may have written its frames: if the process ends before they are
 /// overwritten, recovery can find them valid. Only "busy" is certain, as it leaves the
 /// transaction open, to be rolled back.
-fn commit(connection: &Connection, commits: &AtomicU64) -> Outcome {
+fn commit(connection: &Connection) -> Outcome {
     match execute(connection, "COMMIT") {
-        Ok(()) => {
-            commits.fetch_add(1, Ordering::Relaxed);
-            Outcome::Committed
-        }
+        Ok(()) => Outcome::Committed,
         Err(error) => {
             let busy = error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy);
             if roll_back(connection) && busy {

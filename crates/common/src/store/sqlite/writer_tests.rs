@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::tests::{Scratch, append, channel, message};
-use crate::store::{LogStore, StoreError};
+use crate::store::{LogStore, StateStore as _, StoreError};
 
 #[tokio::test]
 async fn a_job_that_fails_takes_nobody_with_it() {
@@ -129,6 +129,87 @@ async fn what_is_queued_is_done_before_the_file_is_let_go() {
     drop(store);
     let store = scratch.open();
     assert_eq!(store.newest(entry.stream, 9).await.unwrap(), [entry]);
+}
+
+#[tokio::test]
+async fn a_check_tells_a_full_disk_until_there_is_room() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let set_most_pages = async |pages: i64| {
+        let set = store.write(move |connection| {
+            connection.pragma_update(None, "max_page_count", pages)?;
+            Ok(())
+        });
+        set.await.unwrap();
+    };
+    set_most_pages(1).await;
+    // Nobody has noticed yet.
+    store.check().await.unwrap();
+    let fills_up = store.write(|connection| {
+        connection.execute(
+            "INSERT INTO floors (s, n) VALUES (zeroblob(1000000), 1)",
+            [],
+        )?;
+        Ok(())
+    });
+    fills_up.await.unwrap_err();
+    for _ in 0..3 {
+        // What changes nothing can still be done, and is no sign of room.
+        store.settle(&[(channel(), 1)]).await.unwrap();
+        check_unavailable(store.check().await);
+    }
+    set_most_pages(1_000_000).await;
+    store.check().await.unwrap();
+    let floors = store.read(|connection| {
+        let sql = "SELECT count(*) FROM floors";
+        Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+    });
+    assert_eq!(floors.await.unwrap(), 0, "a check leaves nothing");
+    assert_eq!(append(&store, &message(channel(), 1)).await, 1);
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_check_passes_again_after_a_write_that_succeeds() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let entry = message(channel(), 1);
+    // Ends the batch's transaction, as a disk that fails does.
+    let fails = store.write(|connection| {
+        connection.execute_batch("ROLLBACK")?;
+        Ok(())
+    });
+    fails.await.unwrap_err();
+    assert!(store.writer.is_failing());
+    assert_eq!(append(&store, &entry).await, 1);
+    assert!(!store.writer.is_failing());
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_check_tells_a_writer_that_is_stuck() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let resume = stall(&store).await;
+    check_unavailable(store.writer.check(Duration::from_millis(1)).await);
+    resume.send(()).unwrap();
+    store.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_check_tells_a_writer_that_has_died() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let dies = store.write(|_| -> Result<(), _> { std::panic::resume_unwind(Box::new(())) });
+    dies.await.unwrap_err();
+    check_unavailable(store.check().await);
+}
+
+fn check_unavailable(answer: Result<(), StoreError>) {
+    assert!(
+        matches!(answer, Err(StoreError::Unavailable(_))),
+        "{answer:?}"
+    );
 }
 
 /// Keeps the writer busy until the answer is used or dropped.
