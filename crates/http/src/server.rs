@@ -29,6 +29,12 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Nothing else closes a connection whose client accepts no data: actix has no write timeout.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
+/// Connections of a server that holds few for long.
+const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(25_000).expect("it is not zero");
+/// Connections for requests beside those that stay: where these are refused with an answer,
+/// accepting must not have stopped.
+const HEADROOM: usize = 5_000;
+
 /// How a server is run.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -43,11 +49,21 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
+    /// For a server that holds up to `connections` for long, and answers requests beside them.
+    #[must_use]
+    pub fn with_room_for(connections: usize, access_log: AccessLog) -> Self {
+        let wanted = NonZeroUsize::MIN.saturating_add(connections.saturating_add(HEADROOM));
+        Self {
+            max_connections: wanted.max(MAX_CONNECTIONS),
+            ..Self::new(access_log)
+        }
+    }
+
     #[must_use]
     pub fn new(access_log: AccessLog) -> Self {
         Self {
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            max_connections: NonZeroUsize::new(25_000).unwrap_or(NonZeroUsize::MIN),
+            max_connections: MAX_CONNECTIONS,
             shutdown_timeout: Duration::from_secs(10),
             access_log,
         }

@@ -42,6 +42,7 @@ struct System {
     push: PushService,
     relay: Relay,
     metrics: Data<Metrics>,
+    max_connections: usize,
 }
 
 impl System {
@@ -79,12 +80,14 @@ impl System {
             relay: Relay::new(store.clone(), log.clone(), clock),
             log,
             metrics,
+            max_connections: config.ws.max_connections,
         })
     }
 
     async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
         let readiness = Data::new(self.push.checks(self.api.checks(Readiness::default())));
-        let options = ServerOptions::new(AccessLog::new(&self.metrics));
+        let access_log = AccessLog::new(&self.metrics);
+        let options = ServerOptions::with_room_for(self.max_connections, access_log);
         let (api, push, metrics) = (self.api.routes(), self.push.routes(), self.metrics.clone());
         let configure = move |app: &mut ServiceConfig| {
             app.app_data(readiness.clone())
@@ -96,11 +99,17 @@ impl System {
         // Requests are still served while the connections move over.
         let drained = CancellationToken::new();
         let server = server::serve(listener, options, configure, drained.clone());
+        // If the server fails, nothing else goes on as if it had not.
+        let server = async {
+            let served = server.await;
+            shutdown.cancel();
+            served
+        };
         let drain = async {
             self.push.stopped().await;
             drained.cancel();
         };
-        let (served, (), ()) = tokio::join!(server, drain, self.relay.run(shutdown));
+        let (served, (), ()) = tokio::join!(server, drain, self.relay.run(shutdown.clone()));
         self.log.stop().await;
         served.context("serving HTTP")
     }

@@ -45,8 +45,13 @@ pub async fn run(
             .app_data(metrics.clone())
             .configure(health::routes);
     };
-    let server = serve(listener, options, configure, shutdown.clone());
-    let (served, ()) = tokio::join!(server, relay.run(shutdown));
+    // If the server fails, the relay does not go on as if it had not.
+    let server = async {
+        let served = serve(listener, options, configure, shutdown.clone()).await;
+        shutdown.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(server, relay.run(shutdown.clone()));
     log.stop().await;
     served.context("serving HTTP")
 }

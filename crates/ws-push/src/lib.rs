@@ -69,12 +69,13 @@ pub async fn run(
         revocations,
         runtime: Handle::current(),
     };
-    let service = PushService::start(&config, &backends, surroundings, &metrics, shutdown)
+    let service = PushService::start(&config, &backends, surroundings, &metrics, shutdown.clone())
         .await
         .context("reading the installation's epoch")?;
 
     let readiness = Data::new(service.checks(Readiness::default()));
-    let options = ServerOptions::new(AccessLog::new(&metrics));
+    let access_log = AccessLog::new(&metrics);
+    let options = ServerOptions::with_room_for(config.ws.max_connections, access_log);
     let routes = service.routes();
     let configure = move |app: &mut ServiceConfig| {
         app.app_data(readiness.clone())
@@ -84,7 +85,13 @@ pub async fn run(
     };
     // The listener stays open while connections move over: upgrades are answered 503.
     let drained = CancellationToken::new();
-    let server = serve(listener, options, configure, drained.clone());
+    // If the server fails, the service does not go on as if it had not.
+    let failed = shutdown.clone();
+    let server = async {
+        let served = serve(listener, options, configure, drained.clone()).await;
+        failed.cancel();
+        served
+    };
     let stop = async {
         service.stopped().await;
         drained.cancel();

@@ -50,7 +50,7 @@ async fn open_websocket(
 
     let mailbox = Arc::new(Mailbox::new(state.mailbox_limits));
     let (user, session) = (principal.user, principal.session);
-    let registration = state
+    let (registration, place) = state
         .hub
         .register(user, session, mailbox.clone())
         .map_err(|_| no_room())?;
@@ -60,7 +60,7 @@ async fn open_websocket(
     }
     let session = state.new_session(principal);
     let payload = payload.into_inner();
-    let frames = connection::open(state, registration, mailbox, session, payload);
+    let frames = connection::open(state, (registration, place), mailbox, session, payload);
     let body: BoxBody = BodyStream::new(frames).boxed();
     response
         .message_body(body)

@@ -113,7 +113,13 @@ impl Accounts {
             })
             .await?;
         if !committed.replayed {
-            self.tell_acquaintances(who).await?;
+            // The change is committed; that nobody is told of it makes it no failure.
+            if let Err(error) = self.tell_acquaintances(who).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a changed profile was not announced"
+                );
+            }
         }
         Ok(Done {
             value: self.get(who).await?,

@@ -7,8 +7,7 @@ use tidings_common::domain::{
 use tidings_common::log::Committed;
 use tidings_common::store::Store;
 
-use super::proposal::GroupChange;
-use super::{Context, Done, Mutation, Precondition, ServiceError};
+use super::{Context, Done, Precondition, ServiceError};
 
 pub(crate) struct Channels {
     context: Context,
@@ -57,7 +56,10 @@ impl Channels {
                 name: name.clone(),
             })
         };
-        let committed = self.change(who, group, key, request, rule).await?;
+        let committed = self
+            .context
+            .change_group(who, group, key, request, rule)
+            .await?;
         self.done(group, channel, committed).await
     }
 
@@ -90,7 +92,10 @@ impl Channels {
                 name: name.clone(),
             })
         };
-        let committed = self.change(who, group, key, request, rule).await?;
+        let committed = self
+            .context
+            .change_group(who, group, key, request, rule)
+            .await?;
         self.done(group, channel, committed).await
     }
 
@@ -108,7 +113,10 @@ impl Channels {
             precondition.check(version)?;
             Ok(Change::ChannelDeleted { channel })
         };
-        let committed = self.change(who, group, key, request, rule).await?;
+        let committed = self
+            .context
+            .change_group(who, group, key, request, rule)
+            .await?;
         Ok(Done {
             value: (),
             replayed: committed.replayed,
@@ -120,31 +128,6 @@ impl Channels {
     async fn group_of(&self, channel: ChannelId) -> Result<GroupId, ServiceError> {
         let group = self.context.store.group_of(channel).await?;
         group.ok_or(ServiceError::NotFound)
-    }
-
-    async fn change<R>(
-        &self,
-        who: UserId,
-        group: GroupId,
-        key: Option<&IdempotencyKey>,
-        request: RequestHash,
-        rule: R,
-    ) -> Result<Committed, ServiceError>
-    where
-        R: Fn(&Group) -> Result<Change, Refusal> + Send + Sync + 'static,
-    {
-        let mutation = Mutation {
-            actor: who,
-            stream: group.into(),
-            key,
-            request: Some(request),
-            proposal: GroupChange {
-                store: self.context.store.clone(),
-                group,
-                rule,
-            },
-        };
-        self.context.append(mutation).await
     }
 
     /// The channel as it is now; if it (or, of a replay, the caller) is gone, as it was.

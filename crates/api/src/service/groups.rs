@@ -11,7 +11,7 @@ use tidings_common::domain::{
 use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
 
-use super::proposal::{GroupChange, decided};
+use super::proposal::decided;
 use super::{Context, Done, IdPage, Listed, Mutation, Precondition, Put, ServiceError};
 
 /// The channel that every group starts with.
@@ -163,7 +163,10 @@ impl Groups {
                 name: Some(name.clone()),
             })
         };
-        let committed = self.change(who, group, key, request, rule).await?;
+        let committed = self
+            .context
+            .change_group(who, group, key, request, rule)
+            .await?;
         self.done(who, group, committed).await
     }
 
@@ -180,36 +183,14 @@ impl Groups {
             precondition.check(state.version)?;
             Ok(Change::GroupDeleted)
         };
-        let committed = self.change(who, group, key, request, rule).await?;
+        let committed = self
+            .context
+            .change_group(who, group, key, request, rule)
+            .await?;
         Ok(Done {
             value: (),
             replayed: committed.replayed,
         })
-    }
-
-    async fn change<R>(
-        &self,
-        who: UserId,
-        group: GroupId,
-        key: Option<&IdempotencyKey>,
-        request: RequestHash,
-        rule: R,
-    ) -> Result<Committed, ServiceError>
-    where
-        R: Fn(&Group) -> Result<Change, Refusal> + Send + Sync + 'static,
-    {
-        let mutation = Mutation {
-            actor: who,
-            stream: group.into(),
-            key,
-            request: Some(request),
-            proposal: GroupChange {
-                store: self.context.store.clone(),
-                group,
-                rule,
-            },
-        };
-        self.context.append(mutation).await
     }
 
     /// The group as the caller may see it after a change of theirs.

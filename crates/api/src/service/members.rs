@@ -10,7 +10,7 @@ use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
 
 use super::groups::refuse_full;
-use super::proposal::{GroupChange, decided};
+use super::proposal::decided;
 use super::{Context, Done, IdPage, Listed, Mutation, Put, ServiceError};
 
 pub(crate) struct Members {
@@ -93,7 +93,10 @@ impl Members {
         let parts = [group.as_bytes(), user.as_bytes(), role.as_str().as_bytes()];
         let rule = move |state: &Group| set_role(state, who, user, role);
         let request = RequestHash::of(route, &parts);
-        let committed = self.change(who, group, key, request, rule).await?;
+        let committed = self
+            .context
+            .change_group(who, group, key, request, rule)
+            .await?;
         Ok(Done {
             replayed: committed.replayed,
             value: self.after(group, user, &committed).await?,
@@ -115,36 +118,14 @@ impl Members {
             Ok(Change::MemberRemoved { user })
         };
         let request = RequestHash::of(route, &parts);
-        let committed = self.change(who, group, key, request, rule).await?;
+        let committed = self
+            .context
+            .change_group(who, group, key, request, rule)
+            .await?;
         Ok(Done {
             value: (),
             replayed: committed.replayed,
         })
-    }
-
-    async fn change<R>(
-        &self,
-        who: UserId,
-        group: GroupId,
-        key: Option<&IdempotencyKey>,
-        request: RequestHash,
-        rule: R,
-    ) -> Result<Committed, ServiceError>
-    where
-        R: Fn(&Group) -> Result<Change, Refusal> + Send + Sync + 'static,
-    {
-        let mutation = Mutation {
-            actor: who,
-            stream: group.into(),
-            key,
-            request: Some(request),
-            proposal: GroupChange {
-                store: self.context.store.clone(),
-                group,
-                rule,
-            },
-        };
-        self.context.append(mutation).await
     }
 
     async fn get(

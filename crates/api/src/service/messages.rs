@@ -65,6 +65,8 @@ impl Messages {
         let store = &self.context.store;
         readable(store.as_ref(), who, channel).await?;
         let page = store.messages(channel, window, limit).await?;
+        // Who was removed in the meantime must not see what was written since.
+        readable(store.as_ref(), who, channel).await?;
         Ok(Listed {
             items: page.items,
             more: page.more,
@@ -77,8 +79,11 @@ impl Messages {
         channel: ChannelId,
         seq: Seq,
     ) -> Result<Message, ServiceError> {
-        readable(self.context.store.as_ref(), who, channel).await?;
-        self.read(channel, seq).await
+        let store = self.context.store.as_ref();
+        readable(store, who, channel).await?;
+        let message = self.read(channel, seq).await?;
+        readable(store, who, channel).await?;
+        Ok(message)
     }
 
     /// Changes a message's content; its author may.
@@ -210,11 +215,18 @@ struct Rights {
 }
 
 impl Rights {
+    /// The group, in which the author may write. What a cached group grants holds, for the fence
+    /// says how old it may be; what it refuses may have been granted since.
     async fn group(&self, head: Head) -> Result<Arc<Group>, NotValid> {
-        let group = self.log.groups().of_channel(self.channel, head.gv).await?;
-        let group = group.ok_or(Refusal::NotFound)?;
-        group.may_send(self.who, self.channel)?;
-        Ok(group)
+        let groups = self.log.groups();
+        let cached = groups.of_channel(self.channel, head.gv).await?;
+        let cached = cached.ok_or(Refusal::NotFound)?;
+        if cached.may_send(self.who, self.channel).is_ok() {
+            return Ok(cached);
+        }
+        let fresh = groups.fresh(cached.id).await?.ok_or(Refusal::NotFound)?;
+        fresh.may_send(self.who, self.channel)?;
+        Ok(fresh)
     }
 }
 

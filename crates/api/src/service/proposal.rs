@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidings_common::domain::{Change, Group, GroupId, Head, Refusal};
-use tidings_common::log::{Draft, NotValid, Proposal};
+use tidings_common::domain::{
+    Change, Group, GroupId, Head, IdempotencyKey, Refusal, RequestHash, UserId,
+};
+use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
 
+use super::{Context, Mutation, ServiceError};
+
 /// A change of a group that is decided by the group's own state.
-pub(super) struct GroupChange<R> {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) group: GroupId,
-    pub(super) rule: R,
+struct GroupChange<R> {
+    store: Arc<dyn Store>,
+    group: GroupId,
+    rule: R,
 }
 
 #[async_trait]
@@ -27,6 +31,34 @@ where
         let group = self.store.group(self.group).await?;
         let group = group.ok_or(Refusal::NotFound)?;
         Ok(decided((self.rule)(&group)?))
+    }
+}
+
+impl Context {
+    /// Commits what `rule` decides from the group as it is.
+    pub(super) async fn change_group<R>(
+        &self,
+        who: UserId,
+        group: GroupId,
+        key: Option<&IdempotencyKey>,
+        request: RequestHash,
+        rule: R,
+    ) -> Result<Committed, ServiceError>
+    where
+        R: Fn(&Group) -> Result<Change, Refusal> + Send + Sync + 'static,
+    {
+        let mutation = Mutation {
+            actor: who,
+            stream: group.into(),
+            key,
+            request: Some(request),
+            proposal: GroupChange {
+                store: self.store.clone(),
+                group,
+                rule,
+            },
+        };
+        self.append(mutation).await
     }
 }
 

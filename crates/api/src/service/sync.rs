@@ -1,7 +1,7 @@
 //! Catching up: everything that a device lacks, from the log. Memberships are read first, then
 //! all heads at once, then only the streams that have moved. Nothing comes from a cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_common::domain::{Cursor, Entry, Seq, StreamId, UserId};
 use tidings_common::log::{apply_through, fill_in};
@@ -26,6 +26,8 @@ pub(crate) struct SyncFrom {
 /// What a device lacks.
 pub(crate) struct Synced<D> {
     pub(crate) deltas: Vec<D>,
+    /// The streams that `deltas` are of.
+    given: BTreeSet<StreamId>,
     pub(crate) cursor: Cursor,
     pub(crate) more: bool,
     pub(crate) resets: BTreeMap<StreamId, (Seq, ResetReason)>,
@@ -51,8 +53,39 @@ impl Sync {
         from: SyncFrom,
         encode: impl Fn(&Entry) -> Option<Encoded<D>>,
     ) -> Result<Synced<D>, ServiceError> {
+        loop {
+            let synced = self.read_once(who, &from, &encode).await?;
+            // Who was removed in the meantime must not see what was written since.
+            if synced.given.is_empty() || self.are_still_of(who, &synced.given).await? {
+                return Ok(synced);
+            }
+        }
+    }
+
+    async fn are_still_of(
+        &self,
+        who: UserId,
+        streams: &BTreeSet<StreamId>,
+    ) -> Result<bool, ServiceError> {
+        let own: BTreeSet<_> = self
+            .context
+            .store
+            .streams_of(who)
+            .await?
+            .into_iter()
+            .collect();
+        let is_own = |stream: &StreamId| *stream == who.into() || own.contains(stream);
+        Ok(streams.iter().all(is_own))
+    }
+
+    async fn read_once<D>(
+        &self,
+        who: UserId,
+        from: &SyncFrom,
+        encode: &impl Fn(&Entry) -> Option<Encoded<D>>,
+    ) -> Result<Synced<D>, ServiceError> {
         let epoch = self.context.store.meta().await?.epoch;
-        let heads = self.heads(who, &from).await?;
+        let heads = self.heads(who, from).await?;
         let restored = from.epoch.is_some_and(|known| known != epoch);
         let Gap {
             mut resets,
@@ -61,7 +94,7 @@ impl Sync {
         } = Gap::between(&from.cursor, &heads, restored);
         let mut pager = Pager::new(lanes, from.limit);
         while let Some(read) = pager.next() {
-            let items = self.read(read, &encode).await?;
+            let items = self.read(read, encode).await?;
             pager.accept(read, items);
         }
         let page = pager.finish();
@@ -69,7 +102,8 @@ impl Sync {
             let head = heads.get(&stream).copied().unwrap_or_default();
             resets.insert(stream, (head, ResetReason::Expired));
         }
-        let mut cursor = from.cursor;
+        let mut cursor = from.cursor.clone();
+        let given = page.advanced.keys().copied().collect();
         cursor.extend(page.advanced);
         cursor.retain(|stream, _| !resets.contains_key(stream));
         // Their state will be read as of these positions, so it has to be there.
@@ -80,6 +114,7 @@ impl Sync {
         apply_through(self.context.store.as_ref(), taken_up).await?;
         Ok(Synced {
             deltas: page.deltas,
+            given,
             cursor,
             more: page.more,
             resets,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,8 +21,11 @@ use crate::store::{Store, StoreError};
 /// Entries that may wait to be announced. When it is full, the appender waits.
 const QUEUE: usize = 4096;
 /// How long an appender waits for room, so that overload shows at the entrance; then the
-/// entry is left to the relay.
+/// entries are left to the relay.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
+/// Longest wait for the broker to confirm a batch, and to take a hint.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
+const HINT_DEADLINE: Duration = Duration::from_secs(1);
 /// Entries published together.
 const BATCH: usize = 256;
 /// Announced entries that may wait for their marks to be cleared; more are left to the relay.
@@ -66,11 +70,20 @@ impl Announcer {
         Self { queue, publisher }
     }
 
-    /// Queues a complete entry. Entries of one stream must come in order.
-    pub(super) async fn enqueue(&self, entry: Entry) {
-        let (stream, seq) = (entry.stream, entry.seq);
-        if self.queue.send_timeout(entry, ROOM_DEADLINE).await.is_err() {
-            tracing::warn!(stream = %stream, delta.seq = seq, "announcing is left to the relay");
+    /// Queues complete entries. Those of one stream must come in order.
+    pub(super) async fn enqueue(&self, entries: impl IntoIterator<Item = Entry>) {
+        let deadline = Instant::now() + ROOM_DEADLINE;
+        for entry in entries {
+            let (stream, seq) = (entry.stream, entry.seq);
+            let queued = timeout_at(deadline, self.queue.send(entry)).await;
+            if !matches!(queued, Ok(Ok(()))) {
+                tracing::warn!(
+                    stream = %stream,
+                    delta.seq = seq,
+                    "announcing is left to the relay from here on"
+                );
+                return;
+            }
         }
     }
 
@@ -114,7 +127,7 @@ async fn settle(store: Arc<dyn Store>, mut announced: mpsc::Receiver<(StreamId, 
     // Waiting first and then taking what has gathered needs no timer while nothing happens.
     while announced.recv_many(&mut batch, SETTLE_BATCH).await > 0 {
         let full = gather(&mut batch, &mut announced);
-        if tokio::time::timeout(SETTLE_INTERVAL, full).await.is_err() {
+        if timeout(SETTLE_INTERVAL, full).await.is_err() {
             tracing::trace!(entries = batch.len(), "clearing pending marks");
         }
         if let Err(error) = store.settle(&batch).await {
@@ -173,7 +186,11 @@ impl Publisher {
                 ),
             }
         }
-        let outcomes = self.bus.publish(&announcements).await;
+        let publishing = timeout(PUBLISH_DEADLINE, self.bus.publish(&announcements));
+        let Ok(outcomes) = publishing.await else {
+            tracing::warn!("the bus did not confirm in time; announcing is left to the relay");
+            return Vec::new();
+        };
         let confirmed = positions
             .into_iter()
             .zip(outcomes)
@@ -202,7 +219,8 @@ impl Publisher {
             },
             StreamId::User(_) | StreamId::Channel(_) => return,
         };
-        if let Err(error) = self.bus.publish_control(hint).await {
+        let publishing = timeout(HINT_DEADLINE, self.bus.publish_control(hint));
+        if let Ok(Err(error)) = publishing.await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "a hint was not published"

@@ -23,7 +23,8 @@ use crate::clock::Clock;
 use crate::domain::{Entry, EntryId, Head, Seq, StreamId};
 use crate::store::{Store, StoreError};
 
-/// Appends that may wait for one stream; one more is answered `Unavailable`.
+/// Appends that may wait for one stream; one more is answered `Unavailable`. Derived entries may
+/// fill as many places again.
 const QUEUE_LIMIT: usize = 256;
 /// Entries in one batch.
 const BATCH_LIMIT: usize = 256;
@@ -110,6 +111,9 @@ struct Waiting {
     append: Append,
     /// Stays the same over all tries, by which an own entry is known from a replay's.
     id: EntryId,
+    /// The outcome of an earlier try is unknown: it may still land, so that it cannot be
+    /// refused any more.
+    uncertain: bool,
     deadline: Instant,
     done: oneshot::Sender<Result<Committed, AppendError>>,
 }
@@ -160,29 +164,49 @@ impl Appenders {
         self.closing.cancel();
     }
 
+    /// See [`super::Log::append`].
     pub(super) async fn append(self: &Arc<Self>, append: Append) -> Result<Committed, AppendError> {
+        if self.closing.is_cancelled() {
+            return Err(AppendError::Unavailable);
+        }
+        self.submit(append, QUEUE_LIMIT).await
+    }
+
+    /// Appends what a committed entry calls for: it has room of its own in the queue, and is
+    /// taken while the log is being stopped.
+    pub(super) async fn append_derived(
+        self: &Arc<Self>,
+        append: Append,
+    ) -> Result<Committed, AppendError> {
+        self.submit(append, 2 * QUEUE_LIMIT).await
+    }
+
+    async fn submit(
+        self: &Arc<Self>,
+        append: Append,
+        queue_limit: usize,
+    ) -> Result<Committed, AppendError> {
         let (done, outcome) = oneshot::channel();
         let deadline = Instant::now() + APPEND_DEADLINE;
-        self.enqueue(Waiting {
+        let waiting = Waiting {
             append,
             id: EntryId::generate(),
+            uncertain: false,
             deadline,
             done,
-        })?;
+        };
+        self.enqueue(waiting, queue_limit)?;
         match tokio::time::timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => Err(AppendError::Unavailable),
         }
     }
 
-    fn enqueue(self: &Arc<Self>, waiting: Waiting) -> Result<(), AppendError> {
-        if self.closing.is_cancelled() {
-            return Err(AppendError::Unavailable);
-        }
+    fn enqueue(self: &Arc<Self>, waiting: Waiting, queue_limit: usize) -> Result<(), AppendError> {
         let stream = waiting.append.stream;
         let mut shard = self.shard(stream);
         let slot = shard.entry(stream).or_default();
-        if slot.queue.len() >= QUEUE_LIMIT {
+        if slot.queue.len() >= queue_limit {
             return Err(AppendError::Unavailable);
         }
         slot.queue.push_back(waiting);
@@ -265,7 +289,11 @@ impl Appenders {
                 );
                 memory.head = None;
                 memory.setback = memory.setback.unknown_again();
-                let mut again: VecDeque<_> = run.into_iter().map(|(waiting, _)| waiting).collect();
+                let uncertain = |(waiting, _)| Waiting {
+                    uncertain: true,
+                    ..waiting
+                };
+                let mut again: VecDeque<_> = run.into_iter().map(uncertain).collect();
                 again.append(&mut batch);
                 again
             }
@@ -377,17 +405,20 @@ impl Appenders {
         memory: &mut Memory,
     ) -> VecDeque<Waiting> {
         let mut again = VecDeque::new();
+        let mut to_announce = Vec::with_capacity(landed);
         let complete = landed == run.len();
         for (index, (waiting, entry)) in run.into_iter().enumerate() {
             if index < landed {
                 if let Some((head, _)) = &mut memory.head {
                     *head = entry.head();
                 }
-                self.complete(waiting, entry, false, memory).await;
+                to_announce.extend(self.complete(waiting, entry, false, memory).await);
             } else {
                 again.push_back(waiting);
             }
         }
+        // All are answered before the first waits for room.
+        self.peers().announcer.enqueue(to_announce).await;
         memory.setback = Setback::None;
         if complete {
             return again;
@@ -420,6 +451,7 @@ impl Appenders {
         let stream = waiting.append.stream;
         match self.store.find(stream, waiting.append.key).await {
             Ok(Some(entry)) => self.answer_with(waiting, entry, memory).await,
+            Ok(None) if waiting.uncertain => waiting.answer(Err(AppendError::Unavailable)),
             Ok(None) => waiting.answer(otherwise),
             Err(error) => {
                 refuse_all([waiting], stream, &error);
@@ -436,14 +468,25 @@ impl Appenders {
             return waiting.answer(Err(AppendError::KeyReused));
         }
         let replayed = entry.id != waiting.id;
-        self.complete(waiting, entry, replayed, memory).await;
+        let to_announce = self.complete(waiting, entry, replayed, memory).await;
+        self.peers().announcer.enqueue(to_announce).await;
     }
 
-    /// Applies a committed entry, appends what derives from it, answers, and announces it
-    /// unless somebody else has it in hand.
-    async fn complete(&self, waiting: Waiting, entry: Entry, replayed: bool, memory: &mut Memory) {
-        let peers = self.peers();
-        match peers.completion.complete(&entry, memory.applied).await {
+    /// Applies a committed entry, appends what derives from it, and answers. Returns the entry
+    /// if it is to be announced: not if somebody else has it in hand.
+    async fn complete(
+        &self,
+        waiting: Waiting,
+        entry: Entry,
+        replayed: bool,
+        memory: &mut Memory,
+    ) -> Option<Entry> {
+        match self
+            .peers()
+            .completion
+            .complete(&entry, memory.applied)
+            .await
+        {
             Ok(applied) => memory.applied = applied,
             Err(error) => {
                 // It is committed and pending: a repetition or the relay completes it.
@@ -453,16 +496,15 @@ impl Appenders {
                     error = &error as &dyn std::error::Error,
                     "a committed entry could not be completed"
                 );
-                return waiting.answer(Err(AppendError::Unavailable));
+                waiting.answer(Err(AppendError::Unavailable));
+                return None;
             }
         }
         waiting.answer(Ok(Committed {
             entry: entry.clone(),
             replayed,
         }));
-        if !replayed {
-            peers.announcer.enqueue(entry).await;
-        }
+        (!replayed).then_some(entry)
     }
 
     fn sweep(&self) {

@@ -134,7 +134,7 @@ impl Completion {
         };
         Box::pin(async move {
             let appenders = self.appenders.upgrade().ok_or(AppendError::Unavailable)?;
-            appenders.append(append).await
+            appenders.append_derived(append).await
         })
     }
 }

@@ -22,6 +22,7 @@ macro_rules! log_contract {
             a_thousand_streams_advance_at_once,
             unknown_outcomes_have_one_effect,
             a_landed_prefix_is_kept_and_the_rest_is_appended,
+            what_may_still_land_is_never_refused,
             a_replay_in_mid_batch_gets_the_first_entry,
             fifty_copies_at_once_are_one_message,
             the_same_key_with_another_body_is_refused,
@@ -189,6 +190,29 @@ pub(crate) async fn unknown_outcomes_have_one_effect(store: Arc<dyn Store>) {
             committed.entry
         );
     }
+}
+
+pub(crate) async fn what_may_still_land_is_never_refused(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    let world = Arc::new(World::new(store, &[user]).await);
+    let gate = Gate::new();
+    let faults = Faults::on_append([Fault::UncertainAfter(gate.clone())]);
+    let log = world.process_with(&faults);
+    let sent = {
+        let (world, log) = (world.clone(), log.clone());
+        tokio::spawn(async move { world.send(&log, user, "perhaps").await })
+    };
+    gate.reached().await;
+    world
+        .change_group(&world.log, Change::MemberRemoved { user })
+        .await
+        .unwrap();
+    gate.open();
+    let outcome = sent.await.unwrap();
+    assert!(
+        matches!(outcome, Err(AppendError::Unavailable)),
+        "{outcome:?}"
+    );
 }
 
 pub(crate) async fn a_landed_prefix_is_kept_and_the_rest_is_appended(store: Arc<dyn Store>) {
@@ -806,20 +830,18 @@ pub(crate) async fn stopping_finishes_what_was_begun(store: Arc<dyn Store>) {
     let log = world.process_with(&Faults::on_append([Fault::Pause(gate.clone())]));
     let begun = spawn_send(&world, &log, Key::unique(), "begun");
     gate.reached().await;
-    let stopping = {
-        let log = log.clone();
-        tokio::spawn(async move { log.stop().await })
-    };
-    eventually("closing", async || {
-        matches!(
-            world.send(&log, world.owner, "late").await,
-            Err(AppendError::Unavailable)
-        )
-    })
-    .await;
+    let stopping = log.stop();
+    tokio::pin!(stopping);
+    tokio::select! {
+        biased;
+        () = &mut stopping => panic!("an append is under way"),
+        () = std::future::ready(()) => {}
+    }
+    let late = world.send(&log, world.owner, "late").await;
+    assert!(matches!(late, Err(AppendError::Unavailable)), "{late:?}");
     gate.open();
+    stopping.await;
     begun.await.unwrap().unwrap();
-    stopping.await.unwrap();
     assert_eq!(
         world.bus.published(world.channel.into()).len(),
         1,

@@ -45,6 +45,8 @@ impl Gate {
 pub(super) enum Fault {
     /// The call waits at the gate, then is made.
     Pause(Gate),
+    /// Nothing has landed when the gate opens, and the outcome is "unknown".
+    UncertainAfter(Gate),
     /// So many entries land, then the outcome is "unknown".
     Uncertain(usize),
 }
@@ -97,6 +99,10 @@ through! {
                 Some(Fault::Pause(gate)) => {
                     gate.pass().await;
                     self.inner.append(run).await
+                }
+                Some(Fault::UncertainAfter(gate)) => {
+                    gate.pass().await;
+                    Err(StoreError::Uncertain("the answer was lost".into()))
                 }
                 Some(Fault::Uncertain(landed)) => {
                     run.truncate(landed);

@@ -13,8 +13,9 @@ use crate::domain::{Cursor, SessionId, Timestamp};
 
 /// Used tickets remembered at once. Beyond, [`Tickets::redeem`] does not know.
 const MAX_TICKETS: usize = 1_000_000;
-/// Sessions whose positions are remembered at once. Beyond, new ones are not recorded.
-const MAX_SESSIONS: usize = 1_000_000;
+/// Positions remembered at once, of all sessions together (a session counts as one more; some
+/// 100 MB). Beyond, nothing is recorded until others have expired.
+const MAX_POSITIONS: usize = 1_000_000;
 /// Streams remembered per session: names come from clients. Beyond, new ones are passed over.
 const MAX_STREAMS: usize = 4_096;
 /// How long positions are kept after the last call for the session.
@@ -40,8 +41,10 @@ impl MemoryPresence {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            tickets: Mutex::new(Expiring::with_limit(MAX_TICKETS)),
-            acks: Mutex::new(Expiring::with_limit(MAX_SESSIONS)),
+            tickets: Mutex::new(Expiring::with_limit(MAX_TICKETS, |()| 1)),
+            acks: Mutex::new(Expiring::with_limit(MAX_POSITIONS, |cursor| {
+                1 + cursor.len()
+            })),
         }
     }
 }
@@ -88,14 +91,19 @@ impl Acks for MemoryPresence {
 #[derive(Debug)]
 struct Expiring<K, V> {
     entries: HashMap<K, (V, Timestamp)>,
+    /// What an entry counts for, of all entries' `limit`.
+    weight: fn(&V) -> usize,
+    total: usize,
     limit: usize,
     next_sweep: Timestamp,
 }
 
 impl<K: Eq + std::hash::Hash, V> Expiring<K, V> {
-    fn with_limit(limit: usize) -> Self {
+    fn with_limit(limit: usize, weight: fn(&V) -> usize) -> Self {
         Self {
             entries: HashMap::new(),
+            weight,
+            total: 0,
             limit,
             next_sweep: Timestamp::default(),
         }
@@ -108,6 +116,7 @@ impl<K: Eq + std::hash::Hash, V> Expiring<K, V> {
 
     fn remove(&mut self, key: &K, now: Timestamp) -> Option<V> {
         let (value, expires_at) = self.entries.remove(key)?;
+        self.total -= (self.weight)(&value);
         (now < expires_at).then_some(value)
     }
 
@@ -118,18 +127,29 @@ impl<K: Eq + std::hash::Hash, V> Expiring<K, V> {
         now: Timestamp,
         lifetime: Duration,
     ) -> Result<(), PresenceError> {
+        self.remove(&key, now);
+        let total = self.total + (self.weight)(&value);
         // A sweep costs one pass and comes at a fixed pace, so it is cheap per entry; one
         // forced by the limit as well, because what comes next is a refusal.
-        if now >= self.next_sweep || self.entries.len() >= self.limit {
-            self.entries.retain(|_, (_, expires_at)| now < *expires_at);
-            self.next_sweep = now.plus_millis(millis(SWEEP_EVERY));
+        if now >= self.next_sweep || total > self.limit {
+            self.sweep(now);
         }
-        if self.entries.len() >= self.limit && !self.entries.contains_key(&key) {
+        if self.total + (self.weight)(&value) > self.limit {
             return Err(PresenceError(Box::new(Full)));
         }
+        self.total += (self.weight)(&value);
         let expires_at = now.plus_millis(millis(lifetime));
         self.entries.insert(key, (value, expires_at));
         Ok(())
+    }
+}
+
+impl<K: Eq + std::hash::Hash, V> Expiring<K, V> {
+    fn sweep(&mut self, now: Timestamp) {
+        self.entries.retain(|_, (_, expires_at)| now < *expires_at);
+        let weights = self.entries.values().map(|(value, _)| (self.weight)(value));
+        self.total = weights.sum();
+        self.next_sweep = now.plus_millis(millis(SWEEP_EVERY));
     }
 }
 

@@ -1,6 +1,9 @@
 //! The relay over the embedded store and bus: entries whose process died after the commit.
 
-#![expect(clippy::unwrap_used, reason = "a harness that fails fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
 
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};

@@ -23,7 +23,7 @@ use super::mailbox::Outgoing;
 use super::reader::{Incoming, Reader};
 use super::session::{Action, Now};
 use super::{Close, Mailbox, Session};
-use crate::hub::Registration;
+use crate::hub::{Place, Registration};
 use crate::metrics::CloseLabel;
 use crate::state::State;
 
@@ -45,7 +45,7 @@ struct Connection {
 /// To be called on a server's worker thread, which the task never leaves.
 pub(crate) fn open(
     state: Arc<State>,
-    registration: Registration,
+    (registration, place): (Registration, Place),
     mailbox: Arc<Mailbox>,
     session: Session,
     payload: Payload,
@@ -54,6 +54,7 @@ pub(crate) fn open(
         state: state.clone(),
         mailbox: mailbox.clone(),
         codec: Codec::new(),
+        _place: place,
     };
     let connection = Connection {
         state,
@@ -194,6 +195,7 @@ struct Outlet {
     state: Arc<State>,
     mailbox: Arc<Mailbox>,
     codec: Codec,
+    _place: Place,
 }
 
 impl Stream for Outlet {

@@ -56,6 +56,17 @@ pub(crate) struct Registration {
     partition: u16,
 }
 
+/// A connection's part of the server's limit, until its socket is done with. A client that does
+/// not take the end of its connection leaves the hub before that.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Hub>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoPlace {
@@ -94,7 +105,7 @@ impl Hub {
         user: UserId,
         session: SessionId,
         mailbox: Arc<Mailbox>,
-    ) -> Result<Registration, NoPlace> {
+    ) -> Result<(Registration, Place), NoPlace> {
         let client = Arc::new(Client {
             id: ConnectionId::generate(),
             user,
@@ -121,11 +132,12 @@ impl Hub {
         own.push(client.clone());
         drop(shard);
         self.metrics.connections.inc();
-        Ok(Registration {
+        let registration = Registration {
             partition: self.partitions.acquire(user),
             hub: self.clone(),
             client,
-        })
+        };
+        Ok((registration, Place(self.clone())))
     }
 
     /// Offers a delta to every connection it is for. Never waits.
@@ -238,7 +250,6 @@ impl Drop for Registration {
         }
         drop(shard);
         self.hub.partitions.release(self.partition);
-        self.hub.connections.fetch_sub(1, Ordering::SeqCst);
         self.hub.metrics.connections.dec();
     }
 }

@@ -30,7 +30,7 @@ fn mailbox() -> Arc<Mailbox> {
     Arc::new(mailbox)
 }
 
-fn join(hub: &Arc<Hub>, user: UserId) -> (Arc<Mailbox>, Registration) {
+fn join(hub: &Arc<Hub>, user: UserId) -> (Arc<Mailbox>, (Registration, Place)) {
     let mailbox = mailbox();
     let registration = hub
         .register(user, SessionId::generate(), mailbox.clone())
@@ -117,7 +117,7 @@ fn a_full_or_draining_server_takes_nobody() {
 fn ended_sessions_are_closed() {
     let hub = hub(10, 10);
     let user = UserId::generate();
-    let (ended, registration) = join(&hub, user);
+    let (ended, (registration, _place)) = join(&hub, user);
     let (stays, _b) = join(&hub, user);
     let session = registration.client.session;
     hub.end_sessions(|candidate| candidate == session);
@@ -156,4 +156,15 @@ fn a_delta_of_a_large_group_makes_everyone_sync() {
         take(&mailbox),
         Some(Outgoing::Frame(ServerFrame::Resume { .. }))
     ));
+}
+
+#[test]
+fn a_place_is_taken_until_the_socket_is_done_with() {
+    let hub = hub(1, 10);
+    let (_mailbox, (registration, place)) = join(&hub, UserId::generate());
+    drop(registration);
+    let refused = hub.register(UserId::generate(), SessionId::generate(), mailbox());
+    assert_eq!(refused.unwrap_err(), NoPlace::Full);
+    drop(place);
+    assert_eq!(hub.connections(), 0);
 }
