@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::completion::fill_in;
+use super::apply::fill_in;
 use super::groups::Groups;
 use crate::bus::{Announcement, Audience, Bus, Control, Payload};
 use crate::domain::{Change, Entry, Seq, StreamId, UserId};

@@ -1,7 +1,6 @@
 //! From committed to complete: state applied in stream order, derived entries appended.
 //! Any process can do it for any entry, and twice does no harm.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -9,14 +8,12 @@ use futures_util::future::{BoxFuture, try_join_all};
 
 use super::append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
 use super::appender::Appenders;
+use super::apply::apply_pending;
 use super::groups::Groups;
 use crate::domain::{
     Change, ChannelId, Entry, GroupId, Head, Key, Seq, SessionId, StreamId, UserId,
 };
-use crate::store::{Store, StoreError, project};
-
-/// Pending entries read at once.
-const PAGE: usize = 200;
+use crate::store::{Store, StoreError};
 
 pub(super) struct Completion {
     store: Arc<dyn Store>,
@@ -137,72 +134,6 @@ impl Completion {
             appenders.append_derived(append).await
         })
     }
-}
-
-/// See [`Completion::apply_through`].
-pub(super) async fn apply_pending(
-    store: &dyn Store,
-    stream: StreamId,
-    mut after: Seq,
-    through: Seq,
-) -> Result<(), StoreError> {
-    while after < through {
-        let pending = store.pending_in(stream, after, PAGE).await?;
-        let last_page = pending.len() < PAGE;
-        for entry in pending {
-            if entry.seq > through {
-                return Ok(());
-            }
-            after = entry.seq;
-            let changes = project(&entry);
-            if !changes.is_empty() {
-                store.apply(stream, entry.seq, changes).await?;
-            }
-        }
-        if last_page {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// See [`super::fill_in`].
-pub(super) async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<(), StoreError> {
-    let mut wanted: BTreeMap<ChannelId, Vec<Seq>> = BTreeMap::new();
-    for entry in entries.iter() {
-        if let (StreamId::Channel(channel), Change::MessageEdited { message, .. }) =
-            (entry.stream, &entry.change)
-        {
-            wanted.entry(channel).or_default().push(*message);
-        }
-    }
-    let mut contents = BTreeMap::new();
-    for (channel, mut seqs) in wanted {
-        seqs.sort_unstable();
-        seqs.dedup();
-        for message in store.messages_at(channel, &seqs).await? {
-            let content = (!message.state.deleted).then_some(message.state.content);
-            let current = (content, message.state.applied);
-            contents.insert((channel, message.seq), current);
-        }
-    }
-    for entry in entries {
-        if let (
-            StreamId::Channel(channel),
-            Change::MessageEdited {
-                message, content, ..
-            },
-        ) = (entry.stream, &mut entry.change)
-        {
-            let current = contents.get(&(channel, *message));
-            // An edit that is not applied yet holds what the message does not.
-            let newer = current.is_some_and(|(_, applied)| *applied < entry.seq);
-            if content.is_none() || !newer {
-                *content = current.and_then(|(content, _)| content.clone());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Says in a channel that the group has changed who may do what.

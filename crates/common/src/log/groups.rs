@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::completion::apply_pending;
+use super::apply::apply_pending;
 use crate::bus::{Bus, Control, Delivery};
 use crate::domain::{ChannelId, Group, GroupId, Seq, StreamId};
 use crate::store::{Store, StoreError};

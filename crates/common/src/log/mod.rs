@@ -7,6 +7,7 @@
 mod announcer;
 mod append;
 mod appender;
+mod apply;
 mod completion;
 mod groups;
 mod revocations;
@@ -223,7 +224,7 @@ pub enum FinishError {
 ///
 /// [`StoreError`] if they could not be read.
 pub async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<(), StoreError> {
-    completion::fill_in(store, entries).await
+    apply::fill_in(store, entries).await
 }
 
 /// Brings the state of streams up to these positions, whoever committed the entries: for readers
@@ -239,7 +240,7 @@ pub async fn apply_through(
 ) -> Result<(), StoreError> {
     let applying = positions
         .into_iter()
-        .map(|(stream, through)| completion::apply_pending(store, stream, 0, through));
+        .map(|(stream, through)| apply::apply_pending(store, stream, 0, through));
     stream::iter(applying)
         .buffer_unordered(APPLYING_AT_ONCE)
         .try_collect()
