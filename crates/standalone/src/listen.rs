@@ -21,8 +21,10 @@ pub(crate) struct Listen {
     /// Where the API is (http only; put TLS in front of anything public)
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
+    /// Whom to log in as
     #[arg(long)]
     pub(crate) username: String,
+    /// The user's password; other users of this machine can see it while the program runs
     #[arg(long)]
     pub(crate) password: String,
     /// Exit after so many deltas

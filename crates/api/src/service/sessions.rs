@@ -103,9 +103,11 @@ impl Sessions {
             keys, auth, clock, ..
         } = &self.context;
         let (access_token, ends) = keys.access_token(user.id, session, since, auth.access_ttl);
+        // In whole seconds, as the token itself counts.
+        let seconds = u64::try_from(ends.as_secs() - clock.now().as_secs()).unwrap_or(0);
         Login {
             access_token,
-            expires_in: Duration::from_millis(ends.millis_since(clock.now())),
+            expires_in: Duration::from_secs(seconds),
             refresh_token: keys.refresh_token(session, generation),
             session,
             user,

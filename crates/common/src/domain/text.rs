@@ -105,7 +105,7 @@ text!(
     Content,
     |text| {
         if text.trim().is_empty() {
-            return Err(TextError("must not be empty"));
+            return Err(TextError("must not be empty or only white space"));
         }
         within(text, 1, 4000, "must have at most 4000 characters")
     }
