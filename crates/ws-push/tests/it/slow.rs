@@ -27,7 +27,8 @@ async fn a_client_that_does_not_read_is_told_to_resume_and_then_closed() {
         published += 20;
         assert!(published < 100_000, "something must be bounded");
     }
-    assert_eq!(server.metric(RESUMES), Some(1.0));
+    // More than one if the kernel took a backlog in between.
+    assert!(server.metric(RESUMES) >= Some(1.0));
     let (texts, code) = slow.read_to_end().await;
     assert_eq!(code, 4008);
     let frames: Vec<Value> = texts.iter().flat_map(|text| frames(text)).collect();
@@ -37,9 +38,15 @@ async fn a_client_that_does_not_read_is_told_to_resume_and_then_closed() {
         (&last["type"], &last["reason"]),
         (&"resume".into(), &"slow".into())
     );
-    let seqs = frames.iter().filter_map(|frame| frame["seq"].as_u64());
+    let until_resume = frames[1..].split(|frame| frame["type"] == "resume").next();
+    let before: Vec<u64> = seqs_of(until_resume.unwrap());
     assert!(
-        seqs.eq(1..=frames.len() as u64 - 2),
+        before.iter().copied().eq(1..=before.len() as u64),
+        "{before:?}"
+    );
+    let all = seqs_of(&frames);
+    assert!(
+        all.is_sorted_by(|a, b| a < b),
         "what did arrive is in order"
     );
     server.metric_becomes("tidings_ws_connections", 1.0).await;
@@ -66,6 +73,11 @@ async fn a_client_whose_socket_is_stuck_is_closed_at_the_write_deadline() {
     server.metric_becomes(TOO_SLOW, 1.0).await;
     server.metric_becomes("tidings_ws_connections", 0.0).await;
     server.stop().await;
+}
+
+fn seqs_of(frames: &[Value]) -> Vec<u64> {
+    let seqs = frames.iter().filter_map(|frame| frame["seq"].as_u64());
+    seqs.collect()
 }
 
 fn frames(text: &str) -> Vec<Value> {
