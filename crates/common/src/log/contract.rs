@@ -27,6 +27,7 @@ macro_rules! log_contract {
             fifty_copies_at_once_are_one_message,
             the_same_key_with_another_body_is_refused,
             a_replay_is_answered_though_a_rule_would_refuse_it_now,
+            a_repetition_of_what_was_refused_is_decided_anew,
             a_repetition_that_is_refused_in_mid_batch_gets_the_first_entry,
             a_stream_trimmed_to_its_last_entry_goes_on,
             a_remembered_head_outlives_a_trim,
@@ -323,6 +324,18 @@ pub(crate) async fn a_replay_is_answered_though_a_rule_would_refuse_it_now(store
         assert_eq!(replay.entry, first.entry);
         refused(&world.send(log, user, "more").await);
     }
+}
+
+pub(crate) async fn a_repetition_of_what_was_refused_is_decided_anew(store: Arc<dyn Store>) {
+    let (user, role) = (UserId::generate(), Role::Member);
+    let world = World::new(store, &[]).await;
+    let key = Key::unique();
+    refused(&world.send_with(&world.log, user, key, "mine").await);
+    let added = Change::MemberAdded { user, role };
+    world.change_group(&world.log, added).await.unwrap();
+    let sent = world.send_with(&world.log, user, key, "mine").await;
+    assert!(!sent.unwrap().replayed);
+    assert_eq!(texts(&world.channel_entries().await), ["mine"]);
 }
 
 /// A creation: only as the first entry is it valid.
