@@ -96,6 +96,7 @@ impl Api {
             log,
             revocations,
         } = surroundings;
+        let meta = backends.store.meta().await?;
         let context = Context {
             store: backends.store.clone(),
             log,
@@ -104,7 +105,8 @@ impl Api {
             keys: keys.clone(),
             limits: config.limits,
             auth: config.auth.clone(),
-            deployment: backends.store.meta().await?.deployment,
+            deployment: meta.deployment,
+            epoch: meta.epoch,
             partitions: config.bus.partitions,
             realtime_url: config.ws.public_url.clone(),
         };

@@ -100,7 +100,7 @@ impl Relay {
                 }
             }
         }
-        self.log.settle(&done).await?;
+        self.store.settle(&done).await?;
         Ok(done.len())
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) auth: AuthConfig,
     pub(crate) deployment: DeploymentId,
+    /// It changes only while nothing runs: when a backup is restored.
+    pub(crate) epoch: u64,
     pub(crate) partitions: NonZeroU16,
     /// Base of the addresses in tickets, without a trailing slash.
     pub(crate) realtime_url: String,

@@ -84,7 +84,7 @@ impl Sync {
         from: &SyncFrom,
         encode: &impl Fn(&Entry) -> Option<Encoded<D>>,
     ) -> Result<Synced<D>, ServiceError> {
-        let epoch = self.context.store.meta().await?.epoch;
+        let epoch = self.context.epoch;
         let heads = self.heads(who, from).await?;
         let restored = from.epoch.is_some_and(|known| known != epoch);
         let Gap {

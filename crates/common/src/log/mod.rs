@@ -56,7 +56,6 @@ pub struct Log {
 }
 
 struct Parts {
-    store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     groups: Arc<Groups>,
     appenders: Arc<Appenders>,
@@ -113,7 +112,6 @@ impl Log {
             &runtime,
         );
         let parts = Parts {
-            store,
             bus,
             groups,
             appenders,
@@ -178,15 +176,6 @@ impl Log {
             }
         }
         Ok(())
-    }
-
-    /// Marks entries as applied and announced.
-    ///
-    /// # Errors
-    ///
-    /// They are still pending, or may be.
-    pub async fn settle(&self, entries: &[(StreamId, Seq)]) -> Result<(), StoreError> {
-        self.parts.store.settle(entries).await
     }
 
     /// Finishes appends and announcements under way, for at most 10 s. What is not finished
