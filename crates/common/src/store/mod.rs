@@ -9,6 +9,7 @@ mod error;
 mod mongo;
 mod projection;
 mod query;
+mod run;
 mod sqlite;
 
 pub use error::StoreError;

@@ -4,8 +4,14 @@
 //! journals, whatever the address's options or the server's defaults say. Nothing outside this
 //! module knows MongoDB.
 
+mod entry;
 mod failure;
+mod field;
+mod indexes;
 mod open;
+
+#[cfg(test)]
+mod entry_tests;
 
 use std::future::Future;
 use std::time::Duration;
@@ -29,6 +35,14 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
+    /// `database` promises majority reads and writes already (see `open`).
+    fn new(database: Database) -> Self {
+        Self {
+            database,
+            runtime: Handle::current(),
+        }
+    }
+
     /// Waits for a piece of work that changes nothing.
     ///
     /// It runs in a task of its own, because a future of the driver that is dropped between

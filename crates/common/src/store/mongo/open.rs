@@ -7,7 +7,6 @@ use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::runtime::Handle;
 
 use super::MongoStore;
 
@@ -39,10 +38,7 @@ impl MongoStore {
         let name = name.ok_or(OpenError::NoDatabase)?;
         promise(&mut options);
         let client = Client::with_options(options).map_err(OpenError::Address)?;
-        Ok(Self {
-            database: client.database(&name),
-            runtime: Handle::current(),
-        })
+        Ok(Self::new(client.database(&name)))
     }
 }
 
