@@ -62,6 +62,7 @@ macro_rules! store_contract {
                 streams_with_pending_entries_are_told_apart
                 all_pending_entries_come_in_pages
                 a_claim_compares_when_it_was_last_taken
+                of_claims_at_the_time_seen_one_wins
                 one_of_many_claims_wins
             }
             trim {

@@ -11,6 +11,8 @@ use super::super::doc::Unreadable;
 #[derive(Debug)]
 pub(super) enum Failure {
     Mongo(mongodb::error::Error),
+    /// The answer to a command, some of whose writes have failed.
+    Refused(mongodb::bson::Document),
     Corrupt(Box<dyn Error + Send + Sync>),
 }
 
@@ -24,6 +26,7 @@ impl Failure {
         match self {
             Self::Corrupt(source) => StoreError::Corrupt(source),
             Self::Mongo(error) => StoreError::Unavailable(error.into()),
+            Self::Refused(answer) => StoreError::Unavailable(answer.to_string().into()),
         }
     }
 
@@ -32,6 +35,7 @@ impl Failure {
         match self {
             Self::Mongo(error) if !was_sent(&error) => StoreError::Unavailable(error.into()),
             Self::Mongo(error) => StoreError::Uncertain(error.into()),
+            Self::Refused(answer) => StoreError::Uncertain(answer.to_string().into()),
             Self::Corrupt(source) => StoreError::Corrupt(source),
         }
     }

@@ -28,7 +28,7 @@ pub(super) const LOG: &[Index] = &[
     },
     Index {
         collection: ENTRIES,
-        name: "key",
+        name: KEY,
         keys: &[("s", 1), ("key", 1)],
         unique: true,
         partial: None,
@@ -45,7 +45,7 @@ pub(super) const LOG: &[Index] = &[
         name: OTHERS,
         keys: &[("s", 1), ("n", 1)],
         unique: false,
-        partial: Some(others),
+        partial: Some(|| others(&Document::new())),
     },
     Index {
         collection: ENTRIES,
@@ -64,6 +64,7 @@ pub(super) const LOG: &[Index] = &[
 ];
 
 pub(super) const POSITION: &str = "position";
+pub(super) const KEY: &str = "key";
 pub(super) const MESSAGES: &str = "messages";
 pub(super) const OTHERS: &str = "others";
 pub(super) const PENDING: &str = "pending";
@@ -73,12 +74,15 @@ pub(super) fn messages() -> Document {
     doc! { "kind": "message.created" }
 }
 
-/// What a query says to be answered from [`OTHERS`]. A partial index knows no "unequal".
-pub(super) fn others() -> Document {
-    doc! { "$or": [
-        { "kind": { "$lt": "message.created" } },
-        { "kind": { "$gt": "message.created" } },
-    ] }
+/// `common` for entries that are no messages, as a query has to say it to be answered from
+/// [`OTHERS`]: a partial index knows no "unequal".
+pub(super) fn others(common: &Document) -> Document {
+    let side = |comparison: &str| {
+        let mut side = common.clone();
+        side.insert("kind", doc! { comparison: "message.created" });
+        side
+    };
+    doc! { "$or": [side("$lt"), side("$gt")] }
 }
 
 /// What a query says to be answered from [`PENDING`].

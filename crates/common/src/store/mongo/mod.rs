@@ -4,32 +4,57 @@
 //! journals, whatever the address's options or the server's defaults say. Nothing outside this
 //! module knows MongoDB.
 
+mod append;
 mod entry;
 mod failure;
 mod field;
 mod indexes;
+mod log_store;
+mod messages;
 mod open;
+mod outcome;
+mod pending;
+mod reads;
+mod settle;
+mod trim;
 
 #[cfg(test)]
 mod entry_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::future::Future;
 use std::time::Duration;
 
-use mongodb::Database;
+use mongodb::bson::RawDocumentBuf;
+use mongodb::options::{Acknowledgment, WriteConcern};
+use mongodb::{Collection, Database};
 use tokio::runtime::Handle;
 
 use super::StoreError;
+use append::Appends;
 use failure::{Failure, NoAnswer};
 
 pub use open::OpenError;
 
 /// How long a call waits. Beyond it a read is `Unavailable` and a write `Uncertain`.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// How long the server works at a read, and waits for a majority to have a write: less than
+/// [`DEADLINE`], so that connections come back from whoever has stopped waiting.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// What every write waits for.
+fn write_concern() -> WriteConcern {
+    let majority = WriteConcern::builder().w(Acknowledgment::Majority);
+    majority.journal(true).w_timeout(PATIENCE).build()
+}
 
 /// `LogStore` and `StateStore` in one database. Any number of processes may share it.
 pub struct MongoStore {
     database: Database,
+    entries: Collection<RawDocumentBuf>,
+    floors: Collection<RawDocumentBuf>,
+    appends: Appends,
     /// Where the driver's futures run.
     runtime: Handle,
 }
@@ -37,9 +62,14 @@ pub struct MongoStore {
 impl MongoStore {
     /// `database` promises majority reads and writes already (see `open`).
     fn new(database: Database) -> Self {
+        let runtime = Handle::current();
+        let entries = database.collection(entry::ENTRIES);
         Self {
+            floors: database.collection(trim::FLOORS),
+            appends: Appends::start(entries.clone(), &runtime),
+            entries,
             database,
-            runtime: Handle::current(),
+            runtime,
         }
     }
 

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use mongodb::Client;
-use mongodb::options::{
-    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
-};
+use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::MongoStore;
+use super::{MongoStore, write_concern};
 
 /// How long an operation waits for a primary.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
@@ -44,8 +42,7 @@ impl MongoStore {
 
 /// What an address must not weaken.
 fn promise(options: &mut ClientOptions) {
-    let majority = WriteConcern::builder().w(Acknowledgment::Majority);
-    options.write_concern = Some(majority.journal(true).build());
+    options.write_concern = Some(write_concern());
     options.read_concern = Some(ReadConcern::majority());
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     options.retry_writes = Some(true);
