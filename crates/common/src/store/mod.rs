@@ -9,6 +9,7 @@ mod error;
 mod mongo;
 mod projection;
 mod query;
+mod revision;
 mod run;
 mod sqlite;
 
