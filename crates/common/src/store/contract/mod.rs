@@ -6,11 +6,12 @@
 
 pub(super) mod accounts;
 pub(super) mod append;
-mod fixture;
+pub(super) mod fixture;
 pub(super) mod groups;
 pub(super) mod message_state;
 pub(super) mod pages;
 pub(super) mod pending;
+pub(super) mod races;
 pub(super) mod reads;
 pub(super) mod trim;
 
@@ -82,6 +83,10 @@ macro_rules! store_contract {
                 an_emoji_keeps_its_place_while_it_is_used
                 a_repeated_reaction_changes_nothing
                 changes_of_what_is_no_message_have_no_effect
+            }
+            races {
+                who_applies_to_a_channel_does_not_matter
+                who_applies_to_a_group_does_not_matter
             }
             groups {
                 a_group_starts_with_members_and_channels
