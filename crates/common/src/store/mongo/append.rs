@@ -63,9 +63,8 @@ impl Appends {
         let unavailable = || StoreError::Unavailable(NoAnswer.into());
         let uncertain = || StoreError::Uncertain(NoAnswer.into());
         let expires = Instant::now() + DEADLINE;
-        let slot = match timeout_at(expires, self.queue.reserve()).await {
-            Ok(Ok(slot)) => slot,
-            Ok(Err(_)) | Err(_) => return Err(unavailable()),
+        let Ok(Ok(slot)) = timeout_at(expires, self.queue.reserve()).await else {
+            return Err(unavailable());
         };
         let (done, answer) = oneshot::channel();
         slot.send(Job {

@@ -1,11 +1,13 @@
-//! The indexes of the collections that hold the log. `floors` needs none but that of its `_id`,
-//! the stream.
+//! The indexes, besides those of `_id`. `floors` (by stream), `groups` and `meta` need no other.
 
 use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 
+use super::accounts::{SESSIONS, USERS};
 use super::entry::ENTRIES;
+use super::groups::{CHANNELS, MEMBERS};
+use super::message_changes::REACTIONS;
 
 /// One index.
 pub(super) struct Index {
@@ -62,6 +64,72 @@ pub(super) const LOG: &[Index] = &[
         partial: Some(copies),
     },
 ];
+
+pub(super) const STATE: &[Index] = &[
+    Index {
+        collection: USERS,
+        name: "username",
+        keys: &[("username", 1)],
+        unique: true,
+        partial: None,
+    },
+    Index {
+        collection: SESSIONS,
+        name: "of_user",
+        keys: &[("user", 1), ("_id", 1)],
+        unique: false,
+        partial: Some(not_revoked),
+    },
+    Index {
+        collection: MEMBERS,
+        name: "of_group",
+        keys: &[("group", 1), ("user", 1)],
+        unique: true,
+        partial: None,
+    },
+    Index {
+        collection: MEMBERS,
+        name: "of_user",
+        keys: &[("user", 1), ("group", 1)],
+        unique: false,
+        partial: Some(not_removed),
+    },
+    Index {
+        collection: CHANNELS,
+        name: "of_group",
+        keys: &[("group", 1), ("_id", 1)],
+        unique: false,
+        partial: None,
+    },
+    Index {
+        collection: REACTIONS,
+        name: "of_message",
+        keys: &[("channel", 1), ("message", 1), ("emoji", 1), ("user", 1)],
+        unique: true,
+        partial: None,
+    },
+    Index {
+        collection: REACTIONS,
+        name: "since",
+        keys: &[
+            ("channel", 1),
+            ("message", 1),
+            ("emoji", 1),
+            ("present", 1),
+            ("since", 1),
+        ],
+        unique: false,
+        partial: None,
+    },
+];
+
+fn not_revoked() -> Document {
+    doc! { "revoked": false }
+}
+
+fn not_removed() -> Document {
+    doc! { "removed": false }
+}
 
 pub(super) const POSITION: &str = "position";
 pub(super) const KEY: &str = "key";

@@ -4,22 +4,37 @@
 //! journals, whatever the address's options or the server's defaults say. Nothing outside this
 //! module knows MongoDB.
 
+mod accounts;
 mod append;
+mod apply;
 mod entry;
 mod failure;
 mod field;
+mod find;
+mod groups;
 mod indexes;
 mod log_store;
+mod message_changes;
 mod messages;
 mod open;
 mod outcome;
 mod pending;
 mod reads;
+mod schema;
 mod settle;
+mod state_store;
 mod trim;
 
 #[cfg(test)]
+mod command_tests;
+#[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
 mod entry_tests;
+#[cfg(test)]
+mod open_tests;
+#[cfg(test)]
+mod recording;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -74,32 +89,36 @@ impl MongoStore {
     }
 
     /// Waits for a piece of work that changes nothing.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.answer(work).await.map_err(Failure::of_read)
+    }
+
+    /// Waits for a piece of work that may change something. What nobody waits for any more may
+    /// still take effect.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.answer(work).await.map_err(Failure::of_write)
+    }
+
+    /// What a piece of work comes to, in time.
     ///
     /// It runs in a task of its own, because a future of the driver that is dropped between
     /// request and answer costs its connection; and on the runtime that the store was opened
     /// on, because connections belong to the runtime that made them, and those of HTTP workers
     /// end before the log does.
-    async fn read<T: Send + 'static>(
+    async fn answer<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, Failure> {
         match tokio::time::timeout(DEADLINE, self.runtime.spawn(work)).await {
-            Ok(Ok(done)) => done.map_err(Failure::of_read),
-            Ok(Err(ended)) => Err(StoreError::Unavailable(ended.into())),
-            Err(_) => Err(StoreError::Unavailable(NoAnswer.into())),
-        }
-    }
-
-    /// Waits for a piece of work that may change something; see [`MongoStore::read`]. What
-    /// nobody waits for any more may still take effect.
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(DEADLINE, self.runtime.spawn(work)).await {
-            Ok(Ok(done)) => done.map_err(Failure::of_write),
-            Ok(Err(ended)) => Err(StoreError::Uncertain(ended.into())),
-            Err(_) => Err(StoreError::Uncertain(NoAnswer.into())),
+            Ok(Ok(done)) => done,
+            Ok(Err(ended)) => Err(Failure::NoAnswer(ended.into())),
+            Err(_) => Err(Failure::NoAnswer(NoAnswer.into())),
         }
     }
 }
