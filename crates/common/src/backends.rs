@@ -6,7 +6,9 @@ use crate::bus::{Bus, MemoryBus};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
 use crate::presence::{MemoryPresence, Presence};
-use crate::store::{BusLayout, SqliteOpenError, SqliteStore, Store, StoreError};
+use crate::store::{
+    BusLayout, MongoOpenError, MongoStore, SqliteOpenError, SqliteStore, Store, StoreError,
+};
 
 /// What stands behind the traits in this process.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct Backends {
 pub enum BackendError {
     #[error("the database cannot be opened")]
     Sqlite(#[from] SqliteOpenError),
+    #[error("the database cannot be opened")]
+    MongoDb(#[from] MongoOpenError),
     #[error("the installation's record cannot be read")]
     Store(#[from] StoreError),
     /// A process with other settings would publish where nobody listens.
@@ -46,7 +50,7 @@ impl Backends {
     ///
     /// [`BackendError`]; nothing stays open.
     pub async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BackendError> {
-        let store = open_store(&config.store)?;
+        let store = open_store(&config.store).await?;
         Ok(Self {
             bus: open_bus(&config.bus, &*store).await?,
             presence: open_presence(&config.presence, clock)?,
@@ -60,10 +64,10 @@ impl Backends {
 /// # Errors
 ///
 /// [`BackendError`]
-pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
+pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
     match config {
         StoreConfig::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path)?)),
-        StoreConfig::MongoDb { .. } => Err(BackendError::NotAvailable("store.kind \"mongodb\"")),
+        StoreConfig::MongoDb { url } => Ok(Arc::new(MongoStore::open(url).await?)),
     }
 }
 
