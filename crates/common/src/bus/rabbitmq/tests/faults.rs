@@ -1,0 +1,1 @@
+//! What the broker, or the way to it, may do.
