@@ -89,13 +89,13 @@ pub(super) use bus_contract;
 /// Long enough for a broker under load, short enough for a failing test.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-fn user_in(partition: u16) -> UserId {
+pub(super) fn user_in(partition: u16) -> UserId {
     let mut bytes = *EntryId::generate().as_bytes();
     bytes[8..].copy_from_slice(&u64::from(partition).to_be_bytes());
     UserId::from_bytes(bytes)
 }
 
-fn entry(stream: StreamId, seq: Seq, change: Change) -> Payload {
+pub(super) fn entry(stream: StreamId, seq: Seq, change: Change) -> Payload {
     Payload::Entry(Box::new(Entry {
         id: EntryId::generate(),
         stream,
@@ -110,7 +110,7 @@ fn entry(stream: StreamId, seq: Seq, change: Change) -> Payload {
     }))
 }
 
-fn delta(stream: StreamId, seq: Seq, to: &[UserId]) -> Announcement {
+pub(super) fn delta(stream: StreamId, seq: Seq, to: &[UserId]) -> Announcement {
     Announcement {
         payload: entry(stream, seq, Change::MembersChanged { gv: seq }),
         audience: Audience::Users(to.to_vec()),
@@ -118,7 +118,7 @@ fn delta(stream: StreamId, seq: Seq, to: &[UserId]) -> Announcement {
     }
 }
 
-fn channel() -> StreamId {
+pub(super) fn channel() -> StreamId {
     StreamId::Channel(ChannelId::generate())
 }
 
@@ -131,13 +131,13 @@ async fn subscribe(bus: &dyn Bus, partitions: &[u16]) -> (ServerId, Subscription
     (server, subscription)
 }
 
-async fn publish(bus: &dyn Bus, announcements: &[Announcement]) {
+pub(super) async fn publish(bus: &dyn Bus, announcements: &[Announcement]) {
     let confirmed = bus.publish(announcements).await;
     assert_eq!(confirmed.len(), announcements.len());
     assert!(confirmed.iter().all(Result::is_ok), "{confirmed:?}");
 }
 
-async fn next(deliveries: &mut Box<dyn Deliveries>) -> Delivery {
+pub(super) async fn next(deliveries: &mut Box<dyn Deliveries>) -> Delivery {
     loop {
         let delivery = timeout(DEADLINE, deliveries.next()).await;
         match delivery.expect("something should have been delivered") {
@@ -148,14 +148,14 @@ async fn next(deliveries: &mut Box<dyn Deliveries>) -> Delivery {
     }
 }
 
-async fn next_delta(deliveries: &mut Box<dyn Deliveries>) -> Arc<Envelope> {
+pub(super) async fn next_delta(deliveries: &mut Box<dyn Deliveries>) -> Arc<Envelope> {
     match next(deliveries).await {
         Delivery::Delta(envelope) => envelope,
         other => panic!("a delta was expected, not {other:?}"),
     }
 }
 
-async fn next_seq(deliveries: &mut Box<dyn Deliveries>) -> Seq {
+pub(super) async fn next_seq(deliveries: &mut Box<dyn Deliveries>) -> Seq {
     next_delta(deliveries).await.position.unwrap().1
 }
 

@@ -130,6 +130,15 @@ impl MemoryBus {
         }
     }
 
+    /// Tells a server that the broker is away. [`MemoryBus::sever`] is its return.
+    pub fn interrupt(&self, server: ServerId) {
+        for queue in lock(&self.exchange.queues).open.values() {
+            if queue.server == Some(server) {
+                queue.push(Delivery::Interrupted);
+            }
+        }
+    }
+
     /// Servers and control subscribers that have a queue now.
     #[must_use]
     pub fn queue_count(&self) -> usize {

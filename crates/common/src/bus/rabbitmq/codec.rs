@@ -324,4 +324,4 @@ impl Headers<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,6 +4,7 @@
 mod broker;
 mod faults;
 mod load;
+mod proxy;
 
 use std::future::Future;
 use std::sync::Arc;
