@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bus::{Bus, MemoryBus};
+use crate::bus::{BadAddress, Bus, ConsumerLimits, MemoryBus, RabbitMqBus, RabbitMqConfig};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
 use crate::presence::{MemoryPresence, Presence};
@@ -27,6 +27,8 @@ pub enum BackendError {
     MongoDb(#[from] MongoOpenError),
     #[error("the installation's record cannot be read")]
     Store(#[from] StoreError),
+    #[error("the broker cannot be addressed")]
+    Broker(#[from] BadAddress),
     /// A process with other settings would publish where nobody listens.
     #[error(
         "{setting} is {configured}, but this installation runs with {recorded}: it cannot be \
@@ -74,9 +76,17 @@ pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendE
 async fn open_bus(config: &BusConfig, store: &dyn Store) -> Result<Arc<dyn Bus>, BackendError> {
     match &config.backend {
         BusBackend::Memory => Ok(Arc::new(MemoryBus::new(config.partitions))),
-        BusBackend::RabbitMq { exchanges, .. } => {
+        BusBackend::RabbitMq { urls, exchanges } => {
             agree(config, exchanges.get(), store).await?;
-            Err(BackendError::NotAvailable("bus.kind \"rabbitmq\""))
+            let rabbitmq = RabbitMqConfig {
+                urls: urls.clone(),
+                prefix: config.prefix.clone(),
+                partitions: config.partitions,
+                exchanges: *exchanges,
+                deployment: store.meta().await?.deployment,
+                limits: ConsumerLimits::default(),
+            };
+            Ok(Arc::new(RabbitMqBus::start(rabbitmq)?))
         }
     }
 }
