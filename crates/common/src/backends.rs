@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
-use crate::presence::{MemoryPresence, Presence};
+use crate::presence::{MemoryPresence, Presence, RedisOpenError, RedisPresence};
 use crate::store::{BusLayout, SqliteOpenError, SqliteStore, Store, StoreError};
 
 /// What stands behind the traits in this process.
@@ -21,6 +21,8 @@ pub struct Backends {
 pub enum BackendError {
     #[error("the database cannot be opened")]
     Sqlite(#[from] SqliteOpenError),
+    #[error("presence cannot be opened")]
+    Redis(#[from] RedisOpenError),
     #[error("the installation's record cannot be read")]
     Store(#[from] StoreError),
     /// A process with other settings would publish where nobody listens.
@@ -83,7 +85,7 @@ fn open_presence(
 ) -> Result<Arc<dyn Presence>, BackendError> {
     match config {
         PresenceConfig::Memory => Ok(Arc::new(MemoryPresence::new(clock.clone()))),
-        PresenceConfig::Redis { .. } => Err(BackendError::NotAvailable("presence.kind \"redis\"")),
+        PresenceConfig::Redis { url, prefix } => Ok(Arc::new(RedisPresence::open(url, prefix)?)),
     }
 }
 
