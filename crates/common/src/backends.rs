@@ -5,8 +5,12 @@ use std::sync::Arc;
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
+use crate::measured::{MeasuredBus, MeasuredPresence, MeasuredStore};
 use crate::presence::{MemoryPresence, Presence, RedisOpenError, RedisPresence};
-use crate::store::{BusLayout, SqliteOpenError, SqliteStore, Store, StoreError};
+use crate::store::{
+    BusLayout, Meta, SqliteOpenError, SqliteStore, StateStore as _, Store, StoreError,
+};
+use crate::telemetry::Metrics;
 
 /// What stands behind the traits in this process.
 #[derive(Clone)]
@@ -14,6 +18,8 @@ pub struct Backends {
     pub store: Arc<dyn Store>,
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    /// Which installation this is, as of the start of the process.
+    pub meta: Meta,
 }
 
 /// Why the process cannot begin.
@@ -41,17 +47,25 @@ pub enum BackendError {
 }
 
 impl Backends {
-    /// Opens what `config` names. The bus and presence may be away: they are reached when they
-    /// are back. The store must be there.
+    /// Opens what `config` names; calls are counted in `metrics`. The bus and presence may be
+    /// away: they are reached when they are back. The store must be there.
     ///
     /// # Errors
     ///
     /// [`BackendError`]; nothing stays open.
-    pub async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BackendError> {
+    pub async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<Self, BackendError> {
         let store = open_store(&config.store)?;
+        let store = Arc::new(MeasuredStore::new(store, metrics));
+        let bus = open_bus(&config.bus, &*store).await?;
+        let presence = open_presence(&config.presence, clock)?;
         Ok(Self {
-            bus: open_bus(&config.bus, &*store).await?,
-            presence: open_presence(&config.presence, clock)?,
+            meta: store.meta().await?,
+            bus: Arc::new(MeasuredBus::new(bus, metrics)),
+            presence: Arc::new(MeasuredPresence::new(presence, metrics)),
             store,
         })
     }

@@ -7,10 +7,9 @@ mod serve;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tidings_common::config::{Binary, Config};
-use tidings_http::cli;
+use tidings_http::{cli, process};
 
 /// A self-hosted real-time messaging backend, all of it in this one process
 #[derive(Debug, Parser)]
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
         Some(Command::CheckConfig) => return cli::check_config(Binary::Standalone, file),
         Some(Command::Listen(options)) => listen(options),
         None => match Config::load(Binary::Standalone, file) {
-            Ok(config) => serve(config),
+            Ok(config) => return process::run(Binary::Standalone, config, serve::serve),
             Err(error) => return cli::report(&error),
         },
     };
@@ -48,12 +47,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-#[tokio::main]
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let shutdown = cli::shutdown_on_signals().context("listening for signals")?;
-    serve::serve(config, shutdown).await
 }
 
 #[tokio::main(flavor = "current_thread")]
