@@ -8,5 +8,6 @@ mod crash;
 mod idempotency;
 mod lifecycle;
 mod members;
+mod metrics;
 mod slow;
 mod state;

@@ -10,6 +10,7 @@ pub mod health;
 pub mod json;
 pub mod params;
 pub mod problem;
+pub mod process;
 pub mod server;
 
 pub use auth::{Authenticated, Authenticator};
