@@ -27,6 +27,8 @@ struct Args {
 enum Command {
     /// Check the settings, print those in effect without secrets, and exit
     CheckConfig,
+    /// Ask the running server of these settings whether it is alive; exit 0 if it is
+    Health,
     Listen(listen::Listen),
 }
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let file = args.config.as_deref();
     let outcome = match args.command {
         Some(Command::CheckConfig) => return cli::check_config(Binary::Standalone, file),
+        Some(Command::Health) => return cli::health(Binary::Standalone, file),
         Some(Command::Listen(options)) => listen(options),
         None => match Config::load(Binary::Standalone, file) {
             Ok(config) => serve(config),
