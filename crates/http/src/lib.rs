@@ -9,6 +9,7 @@ pub mod cli;
 pub mod health;
 pub mod json;
 pub mod params;
+pub mod probe;
 pub mod problem;
 pub mod process;
 pub mod server;

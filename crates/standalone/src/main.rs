@@ -32,6 +32,8 @@ enum Command {
     /// Begin a new epoch, while no process runs, after the database was restored from a backup:
     /// clients are told that what they hold may never have happened, and read everything anew
     NewEpoch,
+    /// Ask the running server of these settings whether it is alive; exit 0 if it is
+    Health,
     Listen(listen::Listen),
 }
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let file = args.config.as_deref();
     let outcome = match args.command {
         Some(Command::CheckConfig) => return cli::check_config(Binary::Standalone, file),
+        Some(Command::Health) => return cli::health(Binary::Standalone, file),
         Some(Command::Listen(options)) => listen(options).map(|()| ExitCode::SUCCESS),
         Some(Command::NewEpoch) => match Config::load(Binary::Standalone, file) {
             Ok(config) => new_epoch(config).map(|()| ExitCode::SUCCESS),
