@@ -1,22 +1,22 @@
 //! Start, stop and start again.
 
-use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tidings_tests::check;
-use tidings_tests::client::{Api, number};
+use tidings_tests::client::number;
 use tidings_tests::device::Device;
-use tidings_tests::server::{self, Server};
 use tidings_tests::socket::Socket;
-use tidings_tests::wait::{self, SOON};
-use tokio::process::Command;
-use tokio::time::{Instant, timeout};
+use tidings_tests::started;
+use tidings_tests::wait::SOON;
+use tokio::time::Instant;
+
+use super::System;
 
 #[tokio::test]
 async fn sigterm_moves_the_sockets_over_and_ends_with_success() -> Result<()> {
     const DRAIN: Duration = Duration::from_secs(3);
-    let mut server = Server::with(&[("ws.drain_secs", "3")]).await?;
+    let mut server = started!(System::with(&[("ws.drain_secs", "3")]).await);
     let users = server.users("user", 12).await?;
     let mut sockets = Vec::new();
     for user in &users {
@@ -52,7 +52,7 @@ async fn sigterm_moves_the_sockets_over_and_ends_with_success() -> Result<()> {
 
 #[tokio::test]
 async fn a_restart_keeps_sessions_and_messages() -> Result<()> {
-    let mut server = Server::with(&[("ws.drain_secs", "1")]).await?;
+    let mut server = started!(System::with(&[("ws.drain_secs", "1")]).await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
     let device = Device::start(&bob).await?;
@@ -82,93 +82,4 @@ async fn a_restart_keeps_sessions_and_messages() -> Result<()> {
     ensure!(replica.contents(&group.channel) == ["before", "after"]);
     check::dense(&replica)?;
     check::same_as_fresh(&replica, &bob).await
-}
-
-#[tokio::test]
-async fn a_second_process_on_the_same_data_is_refused() -> Result<()> {
-    let server = Server::start().await?;
-    let ada = server.user("ada").await?;
-    let mut command = server.command()?;
-    let port = server::free_port()?;
-    command.env("TIDINGS__LISTEN", format!("127.0.0.1:{port}"));
-    let output = finish(&mut command).await?;
-    let line = only_line(&output)?;
-    ensure!(
-        line.contains("tidings.db") || line.contains("tidings-data"),
-        "{line}"
-    );
-    // The first one has not noticed.
-    ada.get("/v1/users/me").await?.ok()?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_port_in_use_ends_the_program_with_one_line() -> Result<()> {
-    let holder = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let address = holder.local_addr()?.to_string();
-    let directory = server::new_directory()?;
-    let mut command = server::program()?;
-    command
-        .current_dir(&directory)
-        .env("TIDINGS__LISTEN", &address);
-    let output = finish(&mut command).await?;
-    std::fs::remove_dir_all(&directory)?;
-    let line = only_line(&output)?;
-    ensure!(line.contains(&address), "{line}");
-    Ok(())
-}
-
-/// The address that is printed works, also when the system chose the port.
-#[tokio::test]
-async fn the_program_says_where_it_serves() -> Result<()> {
-    let directory = server::new_directory()?;
-    let log = directory.join("out");
-    let mut command = server::program()?;
-    command
-        .current_dir(&directory)
-        .env("TIDINGS__LISTEN", "127.0.0.1:0")
-        .stdout(std::fs::File::create(&log)?)
-        .stderr(Stdio::null());
-    let mut process = command.spawn()?;
-    let url = wait::until("a line with the address", SOON, async || {
-        let text = std::fs::read_to_string(&log)?;
-        let whole_lines = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
-        let mut words = whole_lines.split_whitespace();
-        Ok(words
-            .find(|word| word.starts_with("http://127.0.0.1:"))
-            .map(str::to_owned))
-    })
-    .await?;
-    let api = Api::new(url.trim_end_matches(['/', '.', ',']))?;
-    let ada = api.user("ada").await?;
-    Socket::connect(&ada).await?;
-    process.kill().await?;
-    std::fs::remove_dir_all(&directory)?;
-    Ok(())
-}
-
-async fn finish(command: &mut Command) -> Result<Output> {
-    let output = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .output();
-    timeout(SOON, output)
-        .await
-        .context("it goes on running")?
-        .context("run")
-}
-
-/// The one line, for people, with which a program ended that could not start.
-fn only_line(output: &Output) -> Result<String> {
-    ensure!(!output.status.success(), "it ended with success");
-    ensure!(output.status.code().is_some(), "{}", output.status);
-    let text = String::from_utf8_lossy(&output.stderr);
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(said.trim().is_empty(), "on standard output: {said}");
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    ensure!(lines.len() == 1, "not one line:\n{text}");
-    Ok(lines[0].to_owned())
 }
