@@ -65,6 +65,7 @@ pub struct Api {
     openapi: Arc<OpenApi>,
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
 }
 
 /// What handlers work with: one service for each resource.
@@ -113,11 +114,12 @@ impl Api {
         let passwords = Arc::new(Passwords::new(&config.auth)?);
         Ok(Self {
             state: Data::new(ApiState::new(&context, &passwords)),
-            authenticator: Data::new(Authenticator::new(keys, clock, revocations)),
+            authenticator: Data::new(Authenticator::new(keys, clock.clone(), revocations)),
             body_limit: BodyLimit(config.limits.body_bytes),
             openapi: Arc::new(openapi::document()),
             store: backends.store.clone(),
             bus: backends.bus.clone(),
+            clock: clock.clone(),
         })
     }
 
@@ -137,12 +139,9 @@ impl Api {
     /// same, and the relay announces later.
     #[must_use]
     pub fn checks(&self, readiness: Readiness) -> Readiness {
-        let (store, bus) = (self.store.clone(), self.bus.clone());
+        let bus = self.bus.clone();
         readiness
-            .required("store", move || {
-                let store = store.clone();
-                async move { store.check().await.map_err(|_| "down") }
-            })
+            .with_store(self.store.clone(), self.clock.clone())
             .reported("bus", move || {
                 let bus = bus.clone();
                 async move { bus.check().await.map_err(|_| "down") }

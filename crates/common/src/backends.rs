@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::bus::{Bus, MemoryBus};
 use crate::clock::Clock;
-use crate::config::{BusBackend, Config, PresenceConfig, StoreConfig};
+use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
 use crate::presence::{MemoryPresence, Presence};
-use crate::store::{OpenError, SqliteStore, Store};
+use crate::store::{BusLayout, SqliteOpenError, SqliteStore, Store, StoreError};
 
 /// What stands behind the traits in this process.
 #[derive(Clone)]
@@ -20,41 +20,103 @@ pub struct Backends {
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
     #[error("the database cannot be opened")]
-    Store(#[from] OpenError),
+    Sqlite(#[from] SqliteOpenError),
+    #[error("the installation's record cannot be read")]
+    Store(#[from] StoreError),
+    /// A process with other settings would publish where nobody listens.
+    #[error(
+        "{setting} is {configured}, but this installation runs with {recorded}: it cannot be \
+         changed while there are data"
+    )]
+    OtherLayout {
+        setting: &'static str,
+        configured: String,
+        recorded: String,
+    },
     /// The settings name it, this version does not have it.
     #[error("{0} is not available in this version of Tidings")]
     NotAvailable(&'static str),
 }
 
 impl Backends {
-    /// Opens what `config` names.
+    /// Opens what `config` names. The bus and presence may be away: they are reached when they
+    /// are back. The store must be there.
     ///
     /// # Errors
     ///
     /// [`BackendError`]; nothing stays open.
-    pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BackendError> {
-        let bus: Arc<dyn Bus> = match &config.bus.backend {
-            BusBackend::Memory => Arc::new(MemoryBus::new(config.bus.partitions)),
-            BusBackend::RabbitMq { .. } => {
-                return Err(BackendError::NotAvailable("bus.kind \"rabbitmq\""));
-            }
-        };
-        let presence: Arc<dyn Presence> = match &config.presence {
-            PresenceConfig::Memory => Arc::new(MemoryPresence::new(clock.clone())),
-            PresenceConfig::Redis { .. } => {
-                return Err(BackendError::NotAvailable("presence.kind \"redis\""));
-            }
-        };
-        let store: Arc<dyn Store> = match &config.store {
-            StoreConfig::Sqlite { path } => Arc::new(SqliteStore::open(path)?),
-            StoreConfig::MongoDb { .. } => {
-                return Err(BackendError::NotAvailable("store.kind \"mongodb\""));
-            }
-        };
+    pub async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BackendError> {
+        let store = open_store(&config.store)?;
         Ok(Self {
+            bus: open_bus(&config.bus, &*store).await?,
+            presence: open_presence(&config.presence, clock)?,
             store,
-            bus,
-            presence,
         })
     }
+}
+
+/// Opens the store alone, for commands that need nothing else.
+///
+/// # Errors
+///
+/// [`BackendError`]
+pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
+    match config {
+        StoreConfig::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path)?)),
+        StoreConfig::MongoDb { .. } => Err(BackendError::NotAvailable("store.kind \"mongodb\"")),
+    }
+}
+
+async fn open_bus(config: &BusConfig, store: &dyn Store) -> Result<Arc<dyn Bus>, BackendError> {
+    match &config.backend {
+        BusBackend::Memory => Ok(Arc::new(MemoryBus::new(config.partitions))),
+        BusBackend::RabbitMq { exchanges, .. } => {
+            agree(config, exchanges.get(), store).await?;
+            Err(BackendError::NotAvailable("bus.kind \"rabbitmq\""))
+        }
+    }
+}
+
+fn open_presence(
+    config: &PresenceConfig,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Presence>, BackendError> {
+    match config {
+        PresenceConfig::Memory => Ok(Arc::new(MemoryPresence::new(clock.clone()))),
+        PresenceConfig::Redis { .. } => Err(BackendError::NotAvailable("presence.kind \"redis\"")),
+    }
+}
+
+/// The first process of an installation decides how its processes meet; the others must not
+/// differ. A bus within one process has nothing to agree on.
+async fn agree(config: &BusConfig, exchanges: u16, store: &dyn Store) -> Result<(), BackendError> {
+    let ours = BusLayout {
+        prefix: config.prefix.clone(),
+        partitions: config.partitions.get(),
+        exchanges,
+    };
+    let recorded = store.agree(ours.clone()).await?;
+    let settings = [
+        ("bus.prefix", ours.prefix, recorded.prefix),
+        (
+            "bus.partitions",
+            ours.partitions.to_string(),
+            recorded.partitions.to_string(),
+        ),
+        (
+            "bus.exchanges",
+            ours.exchanges.to_string(),
+            recorded.exchanges.to_string(),
+        ),
+    ];
+    for (setting, configured, recorded) in settings {
+        if configured != recorded {
+            return Err(BackendError::OtherLayout {
+                setting,
+                configured,
+                recorded,
+            });
+        }
+    }
+    Ok(())
 }

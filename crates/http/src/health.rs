@@ -3,16 +3,22 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use serde::Serialize;
+use tidings_common::clock::Clock;
+use tidings_common::store::Store;
 use tidings_common::telemetry::Metrics;
 
 /// A check that takes longer counts as `down`.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What this process's clock and the store's may differ by.
+const CLOCK_TOLERANCE_MS: u64 = 3_600_000;
 
 /// The outcome of one check: fine, or one word for what is wrong (`down`, `full`, `draining`).
 pub type CheckResult = Result<(), &'static str>;
@@ -48,6 +54,25 @@ impl Readiness {
         Fut: Future<Output = CheckResult> + Send + 'static,
     {
         self.with(name, false, check)
+    }
+
+    /// Adds the store, required: `down` if it cannot be read and written, `clock_differs` if its
+    /// clock is an hour from this process's, whose tokens and times nobody should trust then.
+    #[must_use]
+    pub fn with_store(self, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        self.required("store", move || {
+            let (store, clock) = (store.clone(), clock.clone());
+            async move {
+                let theirs = store.check().await.map_err(|_| "down")?;
+                let ours = clock.now().as_millis();
+                let apart = theirs.map_or(0, |theirs| ours.abs_diff(theirs.as_millis()));
+                if apart < CLOCK_TOLERANCE_MS {
+                    Ok(())
+                } else {
+                    Err("clock_differs")
+                }
+            }
+        })
     }
 
     fn with<F, Fut>(mut self, name: &'static str, required: bool, check: F) -> Self

@@ -29,7 +29,7 @@ pub(crate) async fn serve(config: Config, shutdown: CancellationToken) -> anyhow
     let config = config.with_bound_address(listener.local_addr()?);
     server::raise_open_files_limit().context("raising the limit of open files")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let backends = Backends::open(&config, &clock)?;
+    let backends = Backends::open(&config, &clock).await?;
     let system = System::start(&config, &backends, clock, &shutdown).await?;
     announce(&config);
     system.run(listener, shutdown).await

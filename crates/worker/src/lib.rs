@@ -32,13 +32,10 @@ pub async fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Backends { store, bus, .. } = backends;
     let log = Log::start(store.clone(), bus, clock.clone(), Handle::current());
-    let relay = Relay::new(store.clone(), log.clone(), clock);
+    let relay = Relay::new(store.clone(), log.clone(), clock.clone());
 
     let metrics = Data::new(Metrics::default());
-    let readiness = Data::new(Readiness::default().required("store", move || {
-        let store = store.clone();
-        async move { store.check().await.map_err(|_| "down") }
-    }));
+    let readiness = Data::new(Readiness::default().with_store(store, clock));
     let options = ServerOptions::new(AccessLog::new(&metrics));
     let configure = move |app: &mut ServiceConfig| {
         app.app_data(readiness.clone())

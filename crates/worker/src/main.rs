@@ -30,6 +30,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let _telemetry = telemetry::init(&config.telemetry).context("setting up logs")?;
     let shutdown = cli::shutdown_on_signals().context("listening for signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let backends = Backends::open(&config, &clock)?;
+    let backends = Backends::open(&config, &clock).await?;
     tidings_worker::run(backends, bind(config.listen)?, shutdown).await
 }

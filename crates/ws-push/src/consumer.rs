@@ -56,7 +56,12 @@ async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
     loop {
         match deliveries.next().await {
             Delivery::Delta(envelope) => state.hub.dispatch(&envelope),
+            Delivery::Interrupted => {
+                tracing::warn!("the broker is away; nobody new is taken in until it is back");
+                state.consuming.store(false, Ordering::SeqCst);
+            }
             Delivery::Missed => {
+                state.consuming.store(true, Ordering::SeqCst);
                 tracing::warn!(
                     connections = state.hub.connections(),
                     "deltas were missed; every connection is told to sync"

@@ -31,7 +31,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let config = config.with_bound_address(listener.local_addr()?);
     server::raise_open_files_limit().context("raising the limit of open files")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let backends = Backends::open(&config, &clock)?;
+    let backends = Backends::open(&config, &clock).await?;
     let shutdown = cli::shutdown_on_signals()?;
     tidings_ws_push::run(config, backends, listener, shutdown).await
 }

@@ -145,6 +145,7 @@ impl Accounts {
                     what: Ephemeral::UserChanged { user: who },
                 },
                 audience: Audience::Users(users.to_vec()),
+                trace: None,
             })
             .await;
         }

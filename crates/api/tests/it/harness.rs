@@ -69,7 +69,9 @@ impl Server {
         let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let config = Config::load_from(Binary::Standalone, None, variables).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_262_400_000)));
-        let backends = Backends::open(&config, &(clock.clone() as _)).unwrap();
+        let backends = Backends::open(&config, &(clock.clone() as _))
+            .await
+            .unwrap();
         let log = Log::start(
             backends.store.clone(),
             backends.bus.clone(),

@@ -10,7 +10,13 @@ use crate::wire;
 pub struct Announcement {
     pub payload: Payload,
     pub audience: Audience,
+    /// The trace that it belongs to, if one is being recorded.
+    pub trace: Option<TraceContext>,
 }
+
+/// A place in a trace, as the header `traceparent` of W3C Trace Context has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext(pub Box<str>);
 
 #[derive(Debug, Clone)]
 pub enum Payload {
@@ -41,6 +47,8 @@ pub struct Envelope {
     /// When it was committed, for `tidings_delivery_seconds`.
     pub at: Timestamp,
     pub to: Recipients,
+    /// The trace that it belongs to, if one is being recorded.
+    pub trace: Option<TraceContext>,
     /// The `delta` frame exactly as clients get it.
     pub body: Bytes,
 }
@@ -91,6 +99,7 @@ impl Announcement {
             position,
             at,
             to,
+            trace: self.trace.clone(),
             body: delta.to_frame(),
         })
     }

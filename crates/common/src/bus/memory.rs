@@ -260,7 +260,7 @@ fn size(delivery: &Delivery) -> usize {
             };
             envelope.body.len() + 16 * recipients
         }
-        Delivery::Control(_) | Delivery::Missed | Delivery::Closed => 0,
+        Delivery::Control(_) | Delivery::Interrupted | Delivery::Missed | Delivery::Closed => 0,
     }
 }
 

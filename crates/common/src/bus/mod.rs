@@ -7,7 +7,7 @@ mod contract;
 mod envelope;
 mod memory;
 
-pub use envelope::{Announcement, Audience, Control, Envelope, Payload, Recipients};
+pub use envelope::{Announcement, Audience, Control, Envelope, Payload, Recipients, TraceContext};
 pub use memory::{MemoryBus, QueueLimits};
 
 use std::error::Error;
@@ -32,7 +32,7 @@ pub trait Bus: Send + Sync {
     /// [`BusError`] if the broker did not take it.
     async fn publish_control(&self, control: Control) -> Result<(), BusError>;
 
-    /// Opens this server's queue. It gets broadcasts and control messages at once, and deltas
+    /// Opens this server's queue, which is opened again whenever the broker was away. It gets broadcasts and control messages at once, and deltas
     /// of the partitions that it binds. The queue is bounded; where it overflows, the oldest
     /// go and [`Delivery::Missed`] says so.
     ///
@@ -93,6 +93,8 @@ pub trait Deliveries: Send {
 pub enum Delivery {
     Delta(Arc<Envelope>),
     Control(Control),
+    /// The broker is away: nothing comes until [`Delivery::Missed`] says that it is back.
+    Interrupted,
     /// Some deltas or control messages were lost. Bindings are in force again.
     Missed,
     /// The bus has been shut down.

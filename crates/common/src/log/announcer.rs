@@ -171,6 +171,7 @@ impl Publisher {
                     announcements.push(Announcement {
                         payload: Payload::Entry(Box::new(entry)),
                         audience,
+                        trace: None,
                     });
                 }
                 Ok(None) => tracing::warn!(

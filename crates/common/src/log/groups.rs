@@ -170,7 +170,9 @@ pub(super) async fn follow_hints(
                         Delivery::Control(Control::GroupChanged { group, seq }) => {
                             groups.forget_before(group, seq);
                         }
-                        Delivery::Control(Control::SessionsEnded) | Delivery::Delta(_) => {}
+                        Delivery::Control(Control::SessionsEnded)
+                        | Delivery::Delta(_)
+                        | Delivery::Interrupted => {}
                         Delivery::Missed => groups.forget_all(),
                         Delivery::Closed => break,
                     }

@@ -19,6 +19,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ use completion::{Completion, Incomplete};
 
 /// How long a caller waits for its append, and longest time that an append is tried.
 pub(crate) const APPEND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest wait for the broker to take what is not stored.
+const EPHEMERAL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Longest time that [`Log::stop`] waits for work under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -144,16 +148,15 @@ impl Log {
         &self.parts.groups
     }
 
-    /// Publishes something that is not stored. Best effort.
+    /// Publishes something that is not stored. Best effort, for at most a second.
     pub async fn announce_ephemeral(&self, announcement: Announcement) {
-        for outcome in self.parts.bus.publish(&[announcement]).await {
-            if let Err(error) = outcome {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "an ephemeral delta was not published"
-                );
-            }
-        }
+        let announcement = [announcement];
+        let publishing = self.parts.bus.publish(&announcement);
+        let outcomes = tokio::time::timeout(EPHEMERAL_DEADLINE, publishing).await;
+        let Ok([Ok(())]) = outcomes.as_deref() else {
+            tracing::debug!("an ephemeral delta was not published");
+            return;
+        };
     }
 
     /// For the relay: does what remains to be done for a committed entry, whoever committed
@@ -217,8 +220,8 @@ pub async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<(), Sto
 }
 
 /// Brings the state of streams up to these positions, whoever committed the entries: for readers
-/// that go on from a position with the state they find. Costs one small read for each stream
-/// where nothing is pending.
+/// that go on from a position with the state they find. Costs one read for all streams where
+/// nothing is pending.
 ///
 /// # Errors
 ///
@@ -227,9 +230,12 @@ pub async fn apply_through(
     store: &dyn Store,
     positions: impl IntoIterator<Item = (StreamId, Seq)>,
 ) -> Result<(), StoreError> {
-    let applying = positions
+    let positions: HashMap<StreamId, Seq> = positions.into_iter().collect();
+    let streams: Vec<StreamId> = positions.keys().copied().collect();
+    let behind = store.with_pending(&streams).await?;
+    let applying = behind
         .into_iter()
-        .map(|(stream, through)| apply::apply_pending(store, stream, 0, through));
+        .map(|stream| apply::apply_pending(store, stream, 0, positions[&stream]));
     stream::iter(applying)
         .buffer_unordered(APPLYING_AT_ONCE)
         .try_collect()

@@ -201,7 +201,9 @@ async fn wait(
             Some(hints) => loop {
                 match hints.next().await {
                     Delivery::Control(Control::SessionsEnded) | Delivery::Missed => return true,
-                    Delivery::Control(Control::GroupChanged { .. }) | Delivery::Delta(_) => {}
+                    Delivery::Control(Control::GroupChanged { .. })
+                    | Delivery::Delta(_)
+                    | Delivery::Interrupted => {}
                     Delivery::Closed => return false,
                 }
             },

@@ -122,6 +122,7 @@ through! {
     fn messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     fn messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
     fn pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
+    fn with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
     fn claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     fn settle(entries: &[(StreamId, Seq)]) -> ();
@@ -145,7 +146,9 @@ through! {
         }
     }
     fn meta() -> Meta;
-    fn check() -> ();
+    fn agree(layout: BusLayout) -> BusLayout;
+    fn begin_epoch() -> u64;
+    fn check() -> Option<Timestamp>;
     fn create_user(user: NewUser) -> Option<Account>;
     fn account(username: &str) -> Option<Account>;
     fn users(ids: &[UserId]) -> Vec<User>;

@@ -6,16 +6,19 @@
 mod contract;
 mod doc;
 mod error;
+mod mongo;
 mod projection;
 mod query;
 mod sqlite;
 
 pub use error::StoreError;
+pub use mongo::{MongoStore, OpenError as MongoOpenError};
 pub use projection::{StateChange, project};
 pub use query::{
-    Account, Appended, Claim, IdWindow, Meta, NewUser, Page, Pending, PendingPage, Window,
+    Account, Appended, BusLayout, Claim, IdWindow, Meta, NewUser, Page, Pending, PendingPage,
+    Window,
 };
-pub use sqlite::{OpenError, SqliteStore};
+pub use sqlite::{OpenError as SqliteOpenError, SqliteStore};
 
 use async_trait::async_trait;
 
@@ -90,6 +93,10 @@ pub trait LogStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError>;
 
+    /// Those of `streams` that have pending entries, in any order. Costs one index seek per
+    /// stream, in one call.
+    async fn with_pending(&self, streams: &[StreamId]) -> Result<Vec<StreamId>, StoreError>;
+
     /// Entries of any stream that have been pending since `before` or earlier, ascending by
     /// (stream, seq) and after `after`, at most `limit`. Streams are ordered by their stored
     /// form ([`StreamId::to_bytes`]).
@@ -127,12 +134,21 @@ pub trait StateStore: Send + Sync {
     /// Who this installation is.
     async fn meta(&self) -> Result<Meta, StoreError>;
 
-    /// Whether reads and writes are possible now. Changes nothing that can be read.
+    /// Records how the installation's processes meet on the bus, unless that is recorded
+    /// already; returns what is recorded. The first of any number of callers decides.
+    async fn agree(&self, layout: BusLayout) -> Result<BusLayout, StoreError>;
+
+    /// Begins a new epoch and returns it: old cursors will be answered with `reset`. Processes
+    /// that run already keep the epoch they read at their start.
+    async fn begin_epoch(&self) -> Result<u64, StoreError>;
+
+    /// Whether reads and writes are possible now. Changes nothing that can be read. Answers
+    /// what the store's own clock says; None for a store that shares this process's clock.
     ///
     /// # Errors
     ///
     /// What they would meet; `Unavailable` where the outcome of a write would be uncertain.
-    async fn check(&self) -> Result<(), StoreError>;
+    async fn check(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Applies the changes of entry `seq` of `stream`. Each is guarded by the position last
     /// applied to what it changes, so applying an entry again, or after a later one, changes

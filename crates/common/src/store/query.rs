@@ -91,6 +91,15 @@ pub struct Account {
     pub key: Key,
 }
 
+/// What the processes of an installation must agree on to meet on the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusLayout {
+    /// What the names of exchanges and queues begin with.
+    pub prefix: String,
+    pub partitions: u16,
+    pub exchanges: u16,
+}
+
 /// What the store knows of the installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {

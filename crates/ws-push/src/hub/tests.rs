@@ -51,6 +51,7 @@ fn envelope(to: Recipients) -> Envelope {
         position: Some((StreamId::Channel(ChannelId::generate()), 1)),
         at: Timestamp::default(),
         to,
+        trace: None,
         body: Bytes::from_static(b"{}"),
     }
 }

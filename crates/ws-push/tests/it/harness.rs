@@ -161,6 +161,7 @@ impl Server {
                     Change::MembersChanged { gv: seq },
                 ))),
                 audience: Audience::Users(to.to_vec()),
+                trace: None,
             })
             .collect();
         for confirmed in self.bus.publish(&deltas).await {

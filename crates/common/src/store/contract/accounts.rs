@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
 use super::fixture::{apply, at, check_both_ways, commit};
 use crate::domain::{Change, Key, Rotation, Session, SessionId, StreamId, User, UserId};
-use crate::store::{IdWindow, NewUser, Store};
+use crate::store::{BusLayout, IdWindow, NewUser, Store};
 
 fn new_user(username: &str) -> NewUser {
     NewUser {
@@ -35,6 +35,27 @@ pub(in crate::store) async fn the_installation_keeps_its_name(store: Arc<dyn Sto
     let meta = store.meta().await.unwrap();
     assert_eq!(meta.epoch, 1);
     assert_eq!(store.meta().await.unwrap(), meta);
+}
+
+pub(in crate::store) async fn the_first_layout_stands(store: Arc<dyn Store>) {
+    let layout = |prefix: String| BusLayout {
+        prefix,
+        partitions: 1024,
+        exchanges: 8,
+    };
+    let calls = (0..8).map(|n| store.agree(layout(format!("bus{n}"))));
+    let recorded: Vec<BusLayout> = try_join_all(calls).await.unwrap();
+    assert!(recorded.windows(2).all(|pair| pair[0] == pair[1]));
+    let later = store.agree(layout("later".to_owned())).await.unwrap();
+    assert_eq!(later, recorded[0]);
+}
+
+pub(in crate::store) async fn an_epoch_follows_another(store: Arc<dyn Store>) {
+    let before = store.meta().await.unwrap();
+    assert_eq!(store.begin_epoch().await.unwrap(), 2);
+    assert_eq!(store.begin_epoch().await.unwrap(), 3);
+    let after = store.meta().await.unwrap();
+    assert_eq!((after.deployment, after.epoch), (before.deployment, 3));
 }
 
 pub(in crate::store) async fn a_check_passes_and_changes_nothing(store: Arc<dyn Store>) {

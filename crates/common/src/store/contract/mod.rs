@@ -59,6 +59,7 @@ macro_rules! store_contract {
                 entries_are_pending_since_they_were_made
                 settled_entries_are_pending_no_more
                 pending_entries_of_a_stream_come_in_pages
+                streams_with_pending_entries_are_told_apart
                 all_pending_entries_come_in_pages
                 a_claim_compares_when_it_was_last_taken
                 one_of_many_claims_wins
@@ -94,6 +95,8 @@ macro_rules! store_contract {
             }
             accounts {
                 the_installation_keeps_its_name
+                the_first_layout_stands
+                an_epoch_follows_another
                 a_check_passes_and_changes_nothing
                 a_username_is_given_once
                 two_at_once_get_one_account

@@ -58,6 +58,17 @@ pub(in crate::store) async fn pending_entries_of_a_stream_come_in_pages(store: A
     }
 }
 
+pub(in crate::store) async fn streams_with_pending_entries_are_told_apart(store: Arc<dyn Store>) {
+    let [waiting, settled, empty] = [channel(), channel(), channel()];
+    fill(&*store, waiting, [fence(), fence()]).await;
+    fill(&*store, settled, [fence()]).await;
+    fill(&*store, channel(), [fence()]).await;
+    store.settle(&[(waiting, 1), (settled, 1)]).await.unwrap();
+    let found = store.with_pending(&[empty, waiting, settled]).await;
+    assert_eq!(found.unwrap(), [waiting]);
+    assert_eq!(store.with_pending(&[]).await.unwrap(), []);
+}
+
 pub(in crate::store) async fn all_pending_entries_come_in_pages(store: Arc<dyn Store>) {
     let mut streams = vec![
         StreamId::User(UserId::generate()),

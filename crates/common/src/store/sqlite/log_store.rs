@@ -74,6 +74,12 @@ impl LogStore for SqliteStore {
             .await
     }
 
+    async fn with_pending(&self, streams: &[StreamId]) -> Result<Vec<StreamId>, StoreError> {
+        let streams = streams.to_vec();
+        self.read(move |connection| pending::with_pending(connection, &streams))
+            .await
+    }
+
     async fn pending_in(
         &self,
         stream: StreamId,

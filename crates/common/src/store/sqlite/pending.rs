@@ -33,6 +33,23 @@ pub(super) fn of_stream(
         .collect()
 }
 
+pub(super) const ANY_SQL: &str = "SELECT n FROM entries INDEXED BY entries_pending
+    WHERE pending IS NOT NULL AND s = ?1 LIMIT 1";
+
+pub(super) fn with_pending(
+    connection: &Connection,
+    streams: &[StreamId],
+) -> Result<Vec<StreamId>, Failure> {
+    let mut statement = connection.prepare_cached(ANY_SQL)?;
+    let mut found = Vec::new();
+    for stream in streams {
+        if statement.exists([stream.to_bytes()])? {
+            found.push(*stream);
+        }
+    }
+    Ok(found)
+}
+
 pub(super) fn of_all_sql() -> String {
     format!(
         "SELECT {ENTRY}, pending {PENDING}

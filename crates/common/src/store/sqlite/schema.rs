@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::OpenError;
 use super::row;
 use crate::domain::DeploymentId;
-use crate::store::Meta;
+use crate::store::{BusLayout, Meta};
 
 /// The layout that this program reads and writes.
 pub(super) const VERSION: i64 = 1;
@@ -119,6 +119,16 @@ CREATE TABLE reactions (
 ) WITHOUT ROWID;
 ";
 
+/// Came after the others; an older database gets it when it is opened.
+const BUS_LAYOUT: &str = "
+CREATE TABLE IF NOT EXISTS bus_layout (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    prefix TEXT NOT NULL,
+    partitions INTEGER NOT NULL,
+    exchanges INTEGER NOT NULL
+);
+";
+
 /// The writing connection, with the tables in place.
 pub(super) fn connect_writer(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -169,9 +179,38 @@ fn create(connection: &Connection) -> Result<(), OpenError> {
         .query_row("SELECT schema FROM meta", [], |row| row.get(0))
         .optional()?;
     match schema {
-        Some(VERSION) => Ok(transaction.commit()?),
+        Some(VERSION) => {
+            transaction.execute_batch(BUS_LAYOUT)?;
+            Ok(transaction.commit()?)
+        }
         found => Err(OpenError::Schema { found }),
     }
+}
+
+/// Records `layout` unless one is recorded; returns what is.
+pub(super) fn agree(
+    connection: &Connection,
+    layout: &BusLayout,
+) -> Result<BusLayout, super::Failure> {
+    connection.execute(
+        "INSERT INTO bus_layout (one, prefix, partitions, exchanges) VALUES (1, ?1, ?2, ?3)
+         ON CONFLICT (one) DO NOTHING",
+        params![layout.prefix, layout.partitions, layout.exchanges],
+    )?;
+    let sql = "SELECT prefix, partitions, exchanges FROM bus_layout";
+    let recorded = connection.query_row(sql, [], |row| {
+        Ok(BusLayout {
+            prefix: row.get(0)?,
+            partitions: row.get(1)?,
+            exchanges: row.get(2)?,
+        })
+    });
+    Ok(recorded?)
+}
+
+pub(super) fn begin_epoch(connection: &Connection) -> Result<u64, super::Failure> {
+    let sql = "UPDATE meta SET epoch = epoch + 1 RETURNING epoch";
+    row::unsigned(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 pub(super) fn meta(connection: &Connection) -> Result<Meta, super::Failure> {

@@ -7,7 +7,9 @@ use crate::domain::{
     ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, Session, SessionId,
     StreamId, Timestamp, User, UserId,
 };
-use crate::store::{Account, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError};
+use crate::store::{
+    Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
+};
 
 #[async_trait]
 impl StateStore for SqliteStore {
@@ -15,9 +17,19 @@ impl StateStore for SqliteStore {
         self.read(schema::meta).await
     }
 
-    async fn check(&self) -> Result<(), StoreError> {
+    async fn agree(&self, layout: BusLayout) -> Result<BusLayout, StoreError> {
+        self.write(move |connection| schema::agree(connection, &layout))
+            .await
+    }
+
+    async fn begin_epoch(&self) -> Result<u64, StoreError> {
+        self.write(schema::begin_epoch).await
+    }
+
+    async fn check(&self) -> Result<Option<Timestamp>, StoreError> {
         self.read(schema::meta).await?;
-        self.writer.check(DEADLINE).await
+        self.writer.check(DEADLINE).await?;
+        Ok(None)
     }
 
     async fn apply(

@@ -296,6 +296,7 @@ fn queries_take_their_index() {
         (messages::before_sql(), "entries_messages"),
         (messages::from_sql(), "entries_messages"),
         (pending::of_stream_sql(), "entries_pending"),
+        (pending::ANY_SQL.to_owned(), "entries_pending"),
         (pending::of_all_sql(), "entries_pending"),
         (pending::UNDER_FLOOR.to_owned(), "entries_others"),
         (message_changes::COPIES.to_owned(), "entries_copies"),
