@@ -1,13 +1,11 @@
-//! The built program, over real sockets.
+//! The built programs, over real sockets.
+//!
+//! What stands in `shared` is compiled twice, as `embedded::…` with `System` as one process on
+//! SQLite and as `cluster::…` with `System` as all processes behind nginx: the two may differ in
+//! nothing that a client can see.
+#![expect(clippy::duplicate_mod, reason = "the same tests run on both systems")]
 
-mod access;
-mod bad_input;
-mod bad_upgrades;
-mod chat;
-mod crash;
-mod idempotency;
-mod lifecycle;
-mod members;
+mod cluster;
+mod embedded;
 mod metrics;
-mod slow;
-mod state;
+mod nginx;

@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tidings_tests::client::{Client, Group, answer};
-use tidings_tests::server::Server;
+
+use super::System;
 
 const MESSAGES: &str = "/v1/channels/{channel}/messages";
 
@@ -80,7 +81,7 @@ impl Case {
 
 /// A user with a group, and another with one.
 struct World {
-    server: Server,
+    server: System,
     ada: Client,
     own: Group,
     eve: Client,
@@ -89,7 +90,7 @@ struct World {
 
 impl World {
     async fn new() -> Result<Self> {
-        let server = Server::start().await?;
+        let server = System::start().await?;
         let (ada, eve) = (server.user("ada").await?, server.user("eve").await?);
         let (own, others) = (ada.group("Own", &[]).await?, eve.group("Eve's", &[]).await?);
         ada.send(&own.channel, "the first message").await?;

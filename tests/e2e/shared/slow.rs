@@ -6,9 +6,11 @@ use serde_json::Value;
 use tidings_tests::check;
 use tidings_tests::client::number;
 use tidings_tests::device::Device;
-use tidings_tests::server::Server;
 use tidings_tests::socket::Socket;
+use tidings_tests::started;
 use tidings_tests::wait::SOON;
+
+use super::System;
 
 /// More than what the system buffers between the two and the server twice for one client.
 const MESSAGES: usize = 700;
@@ -18,7 +20,7 @@ const CHARACTERS: usize = 3_990;
 #[tokio::test]
 async fn a_slow_client_is_told_to_resume_then_closed_and_recovers_everything() -> Result<()> {
     // The client sleeps for as long as the others send; that is not to end it.
-    let server = Server::with(&[("ws.write_deadline_ms", "120000")]).await?;
+    let server = started!(System::with(&[("ws.write_deadline_ms", "120000")]).await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
     let stream = format!("c:{}", group.channel);

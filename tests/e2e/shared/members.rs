@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 use tidings_tests::check;
 use tidings_tests::client::{Answer, Client, Group, answer, items, number};
 use tidings_tests::device::Device;
-use tidings_tests::server::Server;
 use tidings_tests::socket::Socket;
+use tidings_tests::started;
+
+use super::System;
 
 #[tokio::test]
 async fn non_members_receive_and_read_nothing() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let eve = server.user("eve").await?;
     let group = ada.group("Engine room", &[&bob]).await?;
@@ -40,7 +42,7 @@ async fn non_members_receive_and_read_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_removed_member_is_out_from_the_acknowledgement_on() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let eve = server.user("eve").await?;
     let group = ada.group("Engine room", &[&bob, &eve]).await?;
@@ -93,7 +95,7 @@ async fn a_removed_member_is_out_from_the_acknowledgement_on() -> Result<()> {
 /// her removal, and nothing of hers stands behind it.
 #[tokio::test]
 async fn nothing_is_sent_by_a_member_after_her_removal() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, eve) = (server.user("ada").await?, server.user("eve").await?);
     for round in 0..5 {
         let group = ada.group("Engine room", &[&eve]).await?;

@@ -4,12 +4,13 @@ use anyhow::{Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 use tidings_tests::client::items;
+use tidings_tests::started;
 
 use super::{Case, MESSAGES, World};
 
 #[tokio::test]
 async fn unknown_ids_and_ids_of_others() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     for id in [
         "x",
@@ -81,7 +82,7 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_queries() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     let max = u64::MAX.to_string();
     for limit in [
@@ -150,7 +151,7 @@ async fn wrong_queries() -> Result<()> {
 
 #[tokio::test]
 async fn unknown_routes_and_wrong_methods() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     for path in [
         "/v1",
@@ -185,7 +186,7 @@ async fn unknown_routes_and_wrong_methods() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_credentials() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let token = world.ada.access_token();
     let mut parts: Vec<&str> = token.split('.').collect();
     let signature = parts.pop().unwrap_or_default();

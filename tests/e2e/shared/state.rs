@@ -7,7 +7,9 @@ use serde_json::json;
 use tidings_tests::check;
 use tidings_tests::client::{Client, Group, answer, number, text};
 use tidings_tests::device::Device;
-use tidings_tests::server::Server;
+use tidings_tests::started;
+
+use super::System;
 
 #[tokio::test]
 async fn stale_state_and_deltas_make_fresh_state() -> Result<()> {
@@ -15,7 +17,7 @@ async fn stale_state_and_deltas_make_fresh_state() -> Result<()> {
     const CHANGES: usize = 80;
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let others = server.users("other", 3).await?;
     let mut world = World {

@@ -4,12 +4,13 @@ use anyhow::{Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 use tidings_tests::client::items;
+use tidings_tests::started;
 
 use super::{Case, MESSAGES, World};
 
 #[tokio::test]
 async fn malformed_bodies() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     for body in [
         &b""[..],
@@ -44,7 +45,7 @@ async fn malformed_bodies() -> Result<()> {
 
 #[tokio::test]
 async fn large_bodies() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let padded = |bytes: usize| format!(r#"{{"content":"{}"}}"#, "x".repeat(bytes));
     let mut cases: Vec<Case> = [256 * 1024 + 1, 1 << 20, 10 << 20]
         .map(|bytes| Case::send(padded(bytes), 413, "payload_too_large"))
@@ -60,7 +61,7 @@ async fn large_bodies() -> Result<()> {
 
 #[tokio::test]
 async fn deep_nesting() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let deep = |open: &str, close: &str, depth| open.repeat(depth) + "1" + &close.repeat(depth);
     for depth in [100, 1_000, 60_000] {
         let arrays = deep("[", "]", depth);
@@ -92,7 +93,7 @@ async fn deep_nesting() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_messages() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     for body in ["null", "1", "\"x\"", "[]", "[\"x\"]", "true", "{}"] {
         cases.push(Case::invalid(Method::POST, MESSAGES, body));
@@ -173,7 +174,7 @@ async fn wrong_messages() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_groups_channels_and_members() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     let long = format!("\"{}\"", "x".repeat(101));
     for name in ["1", "null", "\"\"", "[]", &long] {
@@ -215,7 +216,7 @@ async fn wrong_groups_channels_and_members() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_accounts() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     let long = "x".repeat(33);
     for username in ["", "a", "a b", "ü", "a/b", "$gt", "a\\u0000b", &long] {
@@ -268,7 +269,7 @@ async fn wrong_accounts() -> Result<()> {
 
 #[tokio::test]
 async fn wrong_syncs() -> Result<()> {
-    let world = World::new().await?;
+    let world = started!(World::new().await);
     let mut cases = Vec::new();
     for body in [
         "[]",

@@ -6,12 +6,14 @@ use reqwest::Method;
 use serde_json::json;
 use tidings_tests::check;
 use tidings_tests::client::{Answer, answer, number};
-use tidings_tests::server::Server;
 use tidings_tests::socket::Socket;
+use tidings_tests::started;
+
+use super::System;
 
 #[tokio::test]
 async fn the_same_nonce_twice_gives_one_message_and_the_same_answer() -> Result<()> {
-    let mut server = Server::start().await?;
+    let mut server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let group = ada.group("Engine room", &[]).await?;
     let (mut socket, _) = Socket::connect(&ada).await?;
@@ -48,7 +50,7 @@ async fn the_same_nonce_twice_gives_one_message_and_the_same_answer() -> Result<
 #[tokio::test]
 async fn the_same_nonce_50_times_at_once_gives_one_message() -> Result<()> {
     const AT_ONCE: usize = 50;
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
     let (mut socket, _) = Socket::connect(&bob).await?;
@@ -80,7 +82,7 @@ async fn the_same_nonce_50_times_at_once_gives_one_message() -> Result<()> {
 
 #[tokio::test]
 async fn a_group_is_created_once_by_the_same_key() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let create = |name: &'static str| {
         let request = ada.request(Method::POST, "/v1/groups");

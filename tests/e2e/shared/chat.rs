@@ -8,12 +8,14 @@ use serde_json::json;
 use tidings_tests::check;
 use tidings_tests::client::number;
 use tidings_tests::device::Device;
-use tidings_tests::server::Server;
 use tidings_tests::socket::Socket;
+use tidings_tests::started;
+
+use super::System;
 
 #[tokio::test]
 async fn two_users_chat() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let ada_again = server.api.login("ada").await?;
     let group = ada.group("Engine room", &[&bob]).await?;
@@ -46,7 +48,7 @@ async fn two_users_chat() -> Result<()> {
 #[tokio::test]
 async fn five_devices_of_one_user_receive_everything_in_order_once() -> Result<()> {
     const MESSAGES: usize = 200;
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
     let mut devices = Vec::new();
@@ -77,7 +79,7 @@ async fn five_devices_of_one_user_receive_everything_in_order_once() -> Result<(
 /// themselves, without the client algorithm's help.
 #[tokio::test]
 async fn a_socket_receives_each_delta_once_and_in_order() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
     let (mut socket, hello) = Socket::connect(&bob).await?;
@@ -103,7 +105,7 @@ async fn a_socket_receives_each_delta_once_and_in_order() -> Result<()> {
 #[tokio::test]
 async fn a_device_that_was_away_for_1000_deltas_catches_up_in_order() -> Result<()> {
     const MESSAGES: usize = 1000;
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
     let mut device = Device::start(&bob).await?;
@@ -145,7 +147,7 @@ async fn a_device_that_was_away_for_1000_deltas_catches_up_in_order() -> Result<
 #[tokio::test]
 async fn a_group_of_500_members_receives_a_message_once_each() -> Result<()> {
     const MEMBERS: usize = 500;
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let users = server.users("member", MEMBERS).await?;
     let (owner, others) = users.split_first().context("users")?;
     let group = owner
@@ -181,7 +183,7 @@ async fn a_group_of_500_members_receives_a_message_once_each() -> Result<()> {
 /// A delta of a stream that the device does not know makes it take the stream up.
 #[tokio::test]
 async fn a_new_group_reaches_the_devices_of_its_members() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let device = Device::start(&bob).await?;
     let group = ada.group("Engine room", &[&bob]).await?;

@@ -6,14 +6,16 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tidings_tests::client::{Client, items};
 use tidings_tests::device::Device;
-use tidings_tests::server::Server;
 use tidings_tests::socket::Socket;
+use tidings_tests::started;
 use tidings_tests::wait;
 use tokio::time::Instant;
 
+use super::System;
+
 #[tokio::test]
 async fn a_revoked_session_is_cut_off() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let phone = server.user("ada").await?;
     let laptop = server.api.login("ada").await?;
     let group = phone.group("Engine room", &[]).await?;
@@ -55,7 +57,7 @@ async fn a_revoked_session_is_cut_off() -> Result<()> {
 
 #[tokio::test]
 async fn logging_out_cuts_off_the_own_session() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let group = ada.group("Engine room", &[]).await?;
     let device = Device::start(&ada).await?;
@@ -96,7 +98,7 @@ async fn check_cut_off(client: &Client, channel: &str) -> Result<()> {
 
 #[tokio::test]
 async fn an_expired_access_token_is_refused_and_refreshed() -> Result<()> {
-    let server = Server::with(&[("auth.access_ttl_secs", "2")]).await?;
+    let server = started!(System::with(&[("auth.access_ttl_secs", "2")]).await);
     let ada = server.user("ada").await?;
     let expired = wait::until("expired", wait::SOON, async || {
         let answer = ada.get("/v1/users/me").await?;
@@ -114,7 +116,7 @@ async fn an_expired_access_token_is_refused_and_refreshed() -> Result<()> {
 #[tokio::test]
 async fn a_socket_is_closed_at_its_tokens_end_unless_renewed() -> Result<()> {
     const TTL: Duration = Duration::from_secs(4);
-    let server = Server::with(&[("auth.access_ttl_secs", "4")]).await?;
+    let server = started!(System::with(&[("auth.access_ttl_secs", "4")]).await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     // Both sockets begin right after their tokens.
     ada.refresh().await?;
@@ -161,7 +163,7 @@ async fn a_socket_is_closed_at_its_tokens_end_unless_renewed() -> Result<()> {
 /// The device's way out of 4001: a new token, a new socket, nothing lost.
 #[tokio::test]
 async fn a_device_outlives_its_tokens() -> Result<()> {
-    let server = Server::with(&[("auth.access_ttl_secs", "2")]).await?;
+    let server = started!(System::with(&[("auth.access_ttl_secs", "2")]).await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     ensure!(ada.refresh().await?);
     let group = ada.group("Engine room", &[&bob]).await?;
@@ -178,7 +180,7 @@ async fn a_device_outlives_its_tokens() -> Result<()> {
 /// Whose token is renewed on a socket must be who opened it.
 #[tokio::test]
 async fn a_socket_is_not_renewed_with_anothers_token() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let (mut socket, _) = Socket::connect(&ada).await?;
     let second_session = server.api.login("ada").await?;

@@ -6,17 +6,19 @@ use anyhow::{Context as _, Result, ensure};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tidings_tests::client::{Answer, Client, text};
-use tidings_tests::server::Server;
 use tidings_tests::socket::{Socket, Upgrade};
+use tidings_tests::started;
 use tidings_tests::wait::SOON;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use super::System;
+
 #[tokio::test]
 async fn an_upgrade_without_a_good_ticket_is_a_problem_before_it() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let none = refusal(upgrade(&server, "/v1/ws")).await?;
     none.problem(401, "unauthenticated")?;
@@ -50,7 +52,7 @@ async fn an_upgrade_without_a_good_ticket_is_a_problem_before_it() -> Result<()>
 
 #[tokio::test]
 async fn a_foreign_origin_is_refused_and_the_own_is_not() -> Result<()> {
-    let server = Server::with(&[("ws.origins", "https://chat.example.org")]).await?;
+    let server = started!(System::with(&[("ws.origins", "https://chat.example.org")]).await);
     let ada = server.user("ada").await?;
     for origin in [
         "https://evil.example",
@@ -72,7 +74,7 @@ async fn a_foreign_origin_is_refused_and_the_own_is_not() -> Result<()> {
 
 #[tokio::test]
 async fn a_bearer_token_opens_a_socket_too() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let url = server.api.base.replace("http://", "ws://") + "/v1/ws";
     let mut request = url.into_client_request()?;
@@ -89,7 +91,7 @@ async fn a_bearer_token_opens_a_socket_too() -> Result<()> {
 
 #[tokio::test]
 async fn a_request_that_is_no_upgrade_is_a_problem() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let answer = ada.get("/v1/ws").await?;
     ensure!((400..500).contains(&answer.status), "{}", answer.status);
@@ -99,7 +101,7 @@ async fn a_request_that_is_no_upgrade_is_a_problem() -> Result<()> {
 
 #[tokio::test]
 async fn frames_that_are_not_allowed_close_the_connection() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let invalid_text = Frame::message(&b"\xff\xfe"[..], OpCode::Data(Data::Text), true);
     for (message, code) in [
@@ -119,7 +121,7 @@ async fn frames_that_are_not_allowed_close_the_connection() -> Result<()> {
 
 #[tokio::test]
 async fn frames_that_mean_nothing_are_errors_and_too_many_of_them_the_end() -> Result<()> {
-    let server = Server::start().await?;
+    let server = started!(System::start().await);
     let ada = server.user("ada").await?;
     let (mut socket, _) = Socket::connect(&ada).await?;
     for frame in [
@@ -148,7 +150,7 @@ async fn frames_that_mean_nothing_are_errors_and_too_many_of_them_the_end() -> R
 
 #[tokio::test]
 async fn one_connection_too_many_takes_the_oldest_place() -> Result<()> {
-    let server = Server::with(&[("ws.max_connections_per_user", "3")]).await?;
+    let server = started!(System::with(&[("ws.max_connections_per_user", "3")]).await);
     let ada = server.user("ada").await?;
     let group = ada.group("Engine room", &[]).await?;
     let mut sockets = Vec::new();
@@ -167,19 +169,21 @@ async fn one_connection_too_many_takes_the_oldest_place() -> Result<()> {
 
 #[tokio::test]
 async fn a_full_server_answers_503_and_is_not_ready() -> Result<()> {
-    let server = Server::with(&[("ws.max_connections", "2")]).await?;
-    let users = server.users("user", 3).await?;
-    let _held = [
-        Socket::connect(&users[0]).await?,
-        Socket::connect(&users[1]).await?,
-    ];
-    let answer = refused(&server, &users[2]).await?;
+    let server = started!(System::with(&[("ws.max_connections", "2")]).await);
+    let places = 2 * System::WS_PUSH_SERVERS;
+    let users = server.users("user", places + 1).await?;
+    let (last, first) = users.split_last().context("users")?;
+    let mut held = Vec::new();
+    for user in first {
+        held.push(Socket::connect(user).await?);
+    }
+    let answer = refused(&server, last).await?;
     answer.problem(503, "unavailable")?;
     ensure!(!answer.header("retry-after").is_empty(), "no Retry-After");
     Ok(())
 }
 
-async fn refused(server: &Server, client: &Client) -> Result<Answer> {
+async fn refused(server: &System, client: &Client) -> Result<Answer> {
     let path = path_of(&client.ticket().await?)?;
     refusal(upgrade(server, &path)).await
 }
@@ -192,7 +196,7 @@ fn path_of(ticket: &Value) -> Result<String> {
 }
 
 /// A request for a WebSocket.
-fn upgrade(server: &Server, path: &str) -> RequestBuilder {
+fn upgrade(server: &System, path: &str) -> RequestBuilder {
     server
         .api
         .request(Method::GET, path)
