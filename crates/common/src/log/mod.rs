@@ -16,6 +16,8 @@ mod revocations;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod mongo_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
