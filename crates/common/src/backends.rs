@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::bus::{Bus, MemoryBus};
+use crate::bus::{BadAddress, Bus, ConsumerLimits, MemoryBus, RabbitMqBus, RabbitMqConfig};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
 use crate::presence::{MemoryPresence, Presence};
-use crate::store::{BusLayout, SqliteOpenError, SqliteStore, Store, StoreError};
+use crate::store::{
+    BusLayout, MongoOpenError, MongoStore, SqliteOpenError, SqliteStore, Store, StoreError,
+};
 
 /// What stands behind the traits in this process.
 #[derive(Clone)]
@@ -21,8 +23,12 @@ pub struct Backends {
 pub enum BackendError {
     #[error("the database cannot be opened")]
     Sqlite(#[from] SqliteOpenError),
+    #[error("the database cannot be opened")]
+    MongoDb(#[from] MongoOpenError),
     #[error("the installation's record cannot be read")]
     Store(#[from] StoreError),
+    #[error("the broker cannot be addressed")]
+    Broker(#[from] BadAddress),
     /// A process with other settings would publish where nobody listens.
     #[error(
         "{setting} is {configured}, but this installation runs with {recorded}: it cannot be \
@@ -46,7 +52,7 @@ impl Backends {
     ///
     /// [`BackendError`]; nothing stays open.
     pub async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BackendError> {
-        let store = open_store(&config.store)?;
+        let store = open_store(&config.store).await?;
         Ok(Self {
             bus: open_bus(&config.bus, &*store).await?,
             presence: open_presence(&config.presence, clock)?,
@@ -60,19 +66,27 @@ impl Backends {
 /// # Errors
 ///
 /// [`BackendError`]
-pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
+pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
     match config {
         StoreConfig::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path)?)),
-        StoreConfig::MongoDb { .. } => Err(BackendError::NotAvailable("store.kind \"mongodb\"")),
+        StoreConfig::MongoDb { url } => Ok(Arc::new(MongoStore::open(url).await?)),
     }
 }
 
 async fn open_bus(config: &BusConfig, store: &dyn Store) -> Result<Arc<dyn Bus>, BackendError> {
     match &config.backend {
         BusBackend::Memory => Ok(Arc::new(MemoryBus::new(config.partitions))),
-        BusBackend::RabbitMq { exchanges, .. } => {
+        BusBackend::RabbitMq { urls, exchanges } => {
             agree(config, exchanges.get(), store).await?;
-            Err(BackendError::NotAvailable("bus.kind \"rabbitmq\""))
+            let rabbitmq = RabbitMqConfig {
+                urls: urls.clone(),
+                prefix: config.prefix.clone(),
+                partitions: config.partitions,
+                exchanges: *exchanges,
+                deployment: store.meta().await?.deployment,
+                limits: ConsumerLimits::default(),
+            };
+            Ok(Arc::new(RabbitMqBus::start(rabbitmq)?))
         }
     }
 }

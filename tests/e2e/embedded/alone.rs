@@ -1,8 +1,10 @@
 //! What only a system in one process has: its file, its port, its command line.
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use tidings_tests::client::Api;
 use tidings_tests::server::{self, Server};
 use tidings_tests::socket::Socket;
@@ -25,6 +27,52 @@ async fn a_second_process_on_the_same_data_is_refused() -> Result<()> {
     );
     // The first one has not noticed.
     ada.get("/v1/users/me").await?.ok()?;
+    Ok(())
+}
+
+/// What an operator does after putting a backup in place.
+#[tokio::test]
+async fn a_new_epoch_resets_every_cursor() -> Result<()> {
+    let mut server = Server::start().await?;
+    let ada = server.user("ada").await?;
+    let sync = async |from: &Value| ada.post("/v1/sync", from).await?.ok();
+    let before = sync(&serde_json::json!({ "cursor": {} })).await?;
+    let before = serde_json::json!({ "cursor": before["heads"], "epoch": before["epoch"] });
+    let mut command = server.command()?;
+    let line = only_line(&finish(command.arg("new-epoch")).await?)?;
+    ensure!(line.contains("tidings.db is in use"), "{line}");
+
+    server.terminate()?;
+    server.ended(Duration::from_secs(10)).await?;
+    let mut command = server.command()?;
+    let output = finish(command.arg("new-epoch")).await?;
+    ensure!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said == "Epoch 2 has begun\n", "{said}");
+    server.restart().await?;
+    let after = sync(&before).await?;
+    ensure!(after["epoch"] == 2, "{after}");
+    let reasons = after["resets"].as_array().context("resets")?;
+    let restored = |reset: &Value| reset["reason"] == "restored";
+    ensure!(
+        !reasons.is_empty() && reasons.iter().all(restored),
+        "{after}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_epoch_begins_where_there_is_no_database() -> Result<()> {
+    let directory = server::new_directory()?;
+    let mut command = server::program("tidings")?;
+    command.current_dir(&directory).arg("new-epoch");
+    let line = only_line(&finish(&mut command).await?)?;
+    ensure!(line.contains("there is no database"), "{line}");
+    ensure!(
+        std::fs::read_dir(&directory)?.next().is_none(),
+        "it made one"
+    );
+    std::fs::remove_dir_all(&directory)?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::domain::*;
 use crate::store::Store;
 
 /// Runs the contract over the stores that `$fresh` (an async function without arguments)
-/// returns, with what keeps each alive.
+/// returns, with what keeps each alive (None: there is no service to test with).
 macro_rules! log_contract {
     ($fresh:path) => {
         $crate::log::contract::log_contract!($fresh:
@@ -52,7 +52,9 @@ macro_rules! log_contract {
     ($fresh:path: $($name:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
         async fn $name() {
-            let (store, _alive) = $fresh().await;
+            let Some((store, _alive)) = $fresh().await else {
+                return;
+            };
             $crate::log::contract::$name(store).await;
         }
     )*};
