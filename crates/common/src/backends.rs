@@ -5,10 +5,13 @@ use std::sync::Arc;
 use crate::bus::{BadAddress, Bus, ConsumerLimits, MemoryBus, RabbitMqBus, RabbitMqConfig};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
-use crate::presence::{MemoryPresence, Presence};
+use crate::measured::{MeasuredBus, MeasuredPresence, MeasuredStore};
+use crate::presence::{MemoryPresence, Presence, RedisOpenError, RedisPresence};
 use crate::store::{
-    BusLayout, MongoOpenError, MongoStore, SqliteOpenError, SqliteStore, Store, StoreError,
+    BusLayout, Meta, MongoOpenError, MongoStore, SqliteOpenError, SqliteStore, StateStore as _,
+    Store, StoreError,
 };
+use crate::telemetry::Metrics;
 
 /// What stands behind the traits in this process.
 #[derive(Clone)]
@@ -16,6 +19,8 @@ pub struct Backends {
     pub store: Arc<dyn Store>,
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    /// Which installation this is, as of the start of the process.
+    pub meta: Meta,
 }
 
 /// Why the process cannot begin.
@@ -25,6 +30,8 @@ pub enum BackendError {
     Sqlite(#[from] SqliteOpenError),
     #[error("the database cannot be opened")]
     MongoDb(#[from] MongoOpenError),
+    #[error("presence cannot be opened")]
+    Redis(#[from] RedisOpenError),
     #[error("the installation's record cannot be read")]
     Store(#[from] StoreError),
     #[error("the broker cannot be addressed")]
@@ -45,17 +52,25 @@ pub enum BackendError {
 }
 
 impl Backends {
-    /// Opens what `config` names. The bus and presence may be away: they are reached when they
-    /// are back. The store must be there.
+    /// Opens what `config` names; calls are counted in `metrics`. The bus and presence may be
+    /// away: they are reached when they are back. The store must be there.
     ///
     /// # Errors
     ///
     /// [`BackendError`]; nothing stays open.
-    pub async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BackendError> {
+    pub async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<Self, BackendError> {
         let store = open_store(&config.store).await?;
+        let store = Arc::new(MeasuredStore::new(store, metrics));
+        let bus = open_bus(&config.bus, &*store).await?;
+        let presence = open_presence(&config.presence, clock)?;
         Ok(Self {
-            bus: open_bus(&config.bus, &*store).await?,
-            presence: open_presence(&config.presence, clock)?,
+            meta: store.meta().await?,
+            bus: Arc::new(MeasuredBus::new(bus, metrics)),
+            presence: Arc::new(MeasuredPresence::new(presence, metrics)),
             store,
         })
     }
@@ -97,7 +112,7 @@ fn open_presence(
 ) -> Result<Arc<dyn Presence>, BackendError> {
     match config {
         PresenceConfig::Memory => Ok(Arc::new(MemoryPresence::new(clock.clone()))),
-        PresenceConfig::Redis { .. } => Err(BackendError::NotAvailable("presence.kind \"redis\"")),
+        PresenceConfig::Redis { url, prefix } => Ok(Arc::new(RedisPresence::open(url, prefix)?)),
     }
 }
 

@@ -4,7 +4,7 @@
 mod listen;
 mod serve;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use tidings_common::backends::open_store;
 use tidings_common::config::{Binary, Config, StoreConfig};
 use tidings_common::telemetry;
-use tidings_http::cli;
+use tidings_http::{cli, process};
 
 /// A self-hosted real-time messaging backend, all of it in this one process
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ enum Command {
     /// Begin a new epoch, while no process runs, after the database was restored from a backup:
     /// clients are told that what they hold may never have happened, and read everything anew
     NewEpoch,
+    /// Ask the running server of these settings whether it is alive; exit 0 if it is
+    Health,
     Listen(listen::Listen),
 }
 
@@ -40,9 +42,16 @@ fn main() -> ExitCode {
     let file = args.config.as_deref();
     let outcome = match args.command {
         Some(Command::CheckConfig) => return cli::check_config(Binary::Standalone, file),
+        Some(Command::Health) => return cli::health(Binary::Standalone, file),
         Some(Command::Listen(options)) => listen(options).map(|()| ExitCode::SUCCESS),
-        Some(Command::NewEpoch) => configured(file, new_epoch),
-        None => configured(file, serve),
+        Some(Command::NewEpoch) => match Config::load(Binary::Standalone, file) {
+            Ok(config) => new_epoch(config).map(|()| ExitCode::SUCCESS),
+            Err(error) => return cli::report(&error),
+        },
+        None => match Config::load(Binary::Standalone, file) {
+            Ok(config) => return process::run(Binary::Standalone, config, serve::serve),
+            Err(error) => return cli::report(&error),
+        },
     };
     match outcome {
         Ok(code) => code,
@@ -51,23 +60,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Does `work` with the settings, or says what is wrong with them.
-fn configured(
-    file: Option<&Path>,
-    work: fn(Config) -> anyhow::Result<()>,
-) -> anyhow::Result<ExitCode> {
-    match Config::load(Binary::Standalone, file) {
-        Ok(config) => work(config).map(|()| ExitCode::SUCCESS),
-        Err(error) => Ok(cli::report(&error)),
-    }
-}
-
-#[tokio::main]
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let shutdown = cli::shutdown_on_signals().context("listening for signals")?;
-    serve::serve(config, shutdown).await
 }
 
 #[tokio::main]

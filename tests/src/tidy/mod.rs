@@ -66,8 +66,22 @@ const ARROWS: &[(&str, Uses)] = &[
     ("presence", Uses::Only(&["domain", "clock"])),
     (
         "log",
-        Uses::Only(&["domain", "store", "bus", "wire", "auth", "clock"]),
+        Uses::Only(&[
+            "domain",
+            "store",
+            "bus",
+            "wire",
+            "auth",
+            "clock",
+            "tasks",
+            "telemetry",
+        ]),
     ),
+    (
+        "measured",
+        Uses::Only(&["domain", "store", "bus", "presence", "telemetry"]),
+    ),
+    ("tasks", Uses::Only(&[])),
     ("auth", Uses::Only(&["domain", "clock"])),
     ("config", Uses::Only(&["domain"])),
     ("telemetry", Uses::Only(&["domain", "config"])),

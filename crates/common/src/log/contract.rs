@@ -705,11 +705,11 @@ pub(crate) async fn the_order_of_an_entry_counts_messages(store: Arc<dyn Store>)
 
 pub(crate) async fn an_ended_session_is_known_everywhere(store: Arc<dyn Store>) {
     let world = World::new(store, &[]).await;
-    let runtime = tokio::runtime::Handle::current();
+    let tasks = crate::tasks::Tasks::new(tokio_util::sync::CancellationToken::new());
     let follow = || {
         let (store, bus) = (world.store.clone(), world.bus.clone());
         let ttl = Duration::from_secs(900);
-        Revocations::start(store, bus, Arc::new(SystemClock), ttl, &runtime)
+        Revocations::start(store, bus, Arc::new(SystemClock), ttl, &tasks)
     };
     let running = follow().await.unwrap();
     let (user, session) = (UserId::generate(), SessionId::generate());
