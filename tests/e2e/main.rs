@@ -10,3 +10,4 @@ mod lifecycle;
 mod members;
 mod slow;
 mod state;
+mod traces;

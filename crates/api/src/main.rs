@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
-    let _telemetry = telemetry::init(&config.telemetry).context("setting up the log")?;
+    let _telemetry = telemetry::init(Binary::Api, &config).context("setting up the log")?;
     let listener = server::bind(config.listen)?;
     let config = config.with_bound_address(listener.local_addr()?);
     server::raise_open_files_limit().context("raising the limit of open files")?;

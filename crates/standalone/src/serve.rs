@@ -10,7 +10,7 @@ use tidings_api::Api;
 use tidings_common::auth::Keys;
 use tidings_common::backends::Backends;
 use tidings_common::clock::{Clock, SystemClock};
-use tidings_common::config::{Config, StoreConfig, secret_beside};
+use tidings_common::config::{Binary, Config, StoreConfig, secret_beside};
 use tidings_common::log::{Log, Revocations};
 use tidings_common::telemetry::{self, Metrics};
 use tidings_http::access_log::AccessLog;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 /// Serves until `shutdown`, then drains: clients are told to reconnect, requests in flight are
 /// finished, what was committed is announced.
 pub(crate) async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let _telemetry = telemetry::init(&config.telemetry).context("setting up the program's log")?;
+    let _telemetry = telemetry::init(Binary::Standalone, &config).context("setting up logs")?;
     let listener = server::bind(config.listen)?;
     let config = config.with_bound_address(listener.local_addr()?);
     server::raise_open_files_limit().context("raising the limit of open files")?;

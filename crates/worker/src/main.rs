@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
-    let _telemetry = telemetry::init(&config.telemetry).context("setting up logs")?;
+    let _telemetry = telemetry::init(Binary::Worker, &config).context("setting up logs")?;
     let shutdown = cli::shutdown_on_signals().context("listening for signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let backends = Backends::open(&config, &clock).await?;

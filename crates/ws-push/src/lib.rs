@@ -14,6 +14,7 @@ mod origin;
 mod routes;
 mod service;
 mod state;
+mod trace;
 
 use std::net::TcpListener;
 use std::sync::Arc;

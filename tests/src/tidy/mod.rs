@@ -66,7 +66,15 @@ const ARROWS: &[(&str, Uses)] = &[
     ("presence", Uses::Only(&["domain", "clock"])),
     (
         "log",
-        Uses::Only(&["domain", "store", "bus", "wire", "auth", "clock"]),
+        Uses::Only(&[
+            "domain",
+            "store",
+            "bus",
+            "wire",
+            "auth",
+            "clock",
+            "telemetry",
+        ]),
     ),
     ("auth", Uses::Only(&["domain", "clock"])),
     ("config", Uses::Only(&["domain"])),

@@ -11,6 +11,7 @@ mod apply;
 mod completion;
 mod groups;
 mod revocations;
+mod trace;
 
 #[cfg(test)]
 mod contract;
@@ -27,17 +28,19 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
-use crate::bus::{Announcement, Bus};
+use crate::bus::{Announcement, Bus, TraceContext};
 use crate::clock::Clock;
 use crate::domain::{Entry, Seq, StreamId};
 use crate::store::{Store, StoreError};
+use crate::telemetry::traces;
 
 pub use append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
 pub use groups::Groups;
 pub use revocations::Revocations;
 
-use announcer::Announcer;
+use announcer::{Announcer, Complete};
 use appender::Appenders;
 use completion::{Completion, Incomplete};
 
@@ -149,9 +152,11 @@ impl Log {
     }
 
     /// Publishes something that is not stored. Best effort, for at most a second.
-    pub async fn announce_ephemeral(&self, announcement: Announcement) {
+    pub async fn announce_ephemeral(&self, mut announcement: Announcement) {
+        let span = trace::publish(&Span::current());
+        announcement.trace = traces::traceparent(&span).map(TraceContext);
         let announcement = [announcement];
-        let publishing = self.parts.bus.publish(&announcement);
+        let publishing = self.parts.bus.publish(&announcement).instrument(span);
         let outcomes = tokio::time::timeout(EPHEMERAL_DEADLINE, publishing).await;
         let Ok([Ok(())]) = outcomes.as_deref() else {
             tracing::debug!("an ephemeral delta was not published");
@@ -173,7 +178,11 @@ impl Log {
             Incomplete::Derived(error) => FinishError::Derived(error),
         })?;
         if announce {
-            let confirmed = self.parts.announcer.publish(vec![entry.clone()]).await;
+            let complete = Complete {
+                entry: entry.clone(),
+                span: Span::current(),
+            };
+            let confirmed = self.parts.announcer.publish(vec![complete]).await;
             if confirmed.is_empty() {
                 return Err(FinishError::NotAnnounced);
             }
