@@ -7,6 +7,7 @@ mod chat;
 mod crash;
 mod idempotency;
 mod lifecycle;
+mod logs;
 mod members;
 mod slow;
 mod state;
