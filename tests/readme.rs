@@ -80,7 +80,7 @@ impl Place {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
             directory: server::new_directory()?,
-            program: server::program()?.as_std().get_program().into(),
+            program: server::program("tidings")?.as_std().get_program().into(),
             address: format!("127.0.0.1:{}", server::free_port()?),
         })
     }

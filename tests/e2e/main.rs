@@ -1,14 +1,13 @@
-//! The built program, over real sockets.
+//! The built programs, over real sockets.
+//!
+//! What stands in `shared` is compiled twice, as `embedded::…` with `System` as one process on
+//! SQLite and as `cluster::…` with `System` as all processes behind nginx: the two may differ in
+//! nothing that a client can see.
+#![expect(clippy::duplicate_mod, reason = "the same tests run on both systems")]
 
-mod access;
-mod bad_input;
-mod bad_upgrades;
-mod chat;
-mod crash;
-mod idempotency;
-mod lifecycle;
+mod cluster;
+mod embedded;
 mod logs;
-mod members;
-mod slow;
-mod state;
+mod metrics;
+mod nginx;
 mod traces;

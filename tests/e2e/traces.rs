@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::json;
 use tidings_tests::client::{Client, answer};
+use tidings_tests::cluster::Cluster;
 use tidings_tests::otlp::{Receiver, Span, SpanKind, named};
 use tidings_tests::server::{Server, free_port};
 use tidings_tests::socket::Socket;
+use tidings_tests::started;
 use tidings_tests::wait::{self, SOON};
 use tokio::time::Instant;
 
@@ -104,6 +106,70 @@ async fn what_a_change_brings_about_is_in_its_trace() -> Result<()> {
     ensure!(fence.parent == removal.id, "{spans:#?}");
     let apply = named(&spans, "apply")?;
     ensure!(apply.parent == removal.id, "{spans:#?}");
+    Ok(())
+}
+
+/// The same way through the processes of a cluster: request and commit in one, delivery in each
+/// that has a recipient.
+#[tokio::test]
+async fn one_trace_leads_through_all_processes() -> Result<()> {
+    let receiver = Receiver::start().await?;
+    let settings = [
+        ("telemetry.otlp_endpoint", &*receiver.endpoint),
+        ("telemetry.trace_ratio", "0"),
+    ];
+    let cluster = started!(Cluster::with(&settings).await);
+    let (ada, bob) = (cluster.user("ada").await?, cluster.user("bob").await?);
+    let group = ada.group("Engine room", &[&bob]).await?;
+    let mut sockets = Vec::new();
+    for (user, server) in [&ada, &bob].into_iter().zip(&cluster.ws_pushes) {
+        sockets.push(Socket::connect_at(user, &server.api).await?.0);
+    }
+    let trace = new_trace();
+    send(&ada, &group.channel, &format!("00-{trace}-{CALLER}-01")).await?;
+    for socket in &mut sockets {
+        socket.delta(&format!("c:{}", group.channel)).await?;
+    }
+    let spans = wait::until("the spans of both deliveries", SOON, async || {
+        let spans = receiver.trace(&trace);
+        let writes = spans.iter().filter(|span| span.name == "write websocket");
+        let is_whole = writes.count() == 2 && WAY.iter().all(|name| named(&spans, name).is_ok());
+        Ok(is_whole.then_some(spans))
+    })
+    .await
+    .with_context(|| format!("{:#?}", receiver.trace(&trace)))?;
+
+    let mut parent = CALLER;
+    for name in [WAY[0], "append", "publish deltas"] {
+        let span = named(&spans, name)?;
+        ensure!(
+            span.parent == parent && span.service == "tidings-api",
+            "{span:#?}"
+        );
+        parent = &span.id;
+    }
+    let insert = named(&spans, "insert entries")?;
+    ensure!(
+        insert.attribute("db.system.name") == "mongodb",
+        "{insert:#?}"
+    );
+    let publish = named(&spans, "publish deltas")?;
+    ensure!(
+        publish.attribute("messaging.system") == "rabbitmq",
+        "{publish:#?}"
+    );
+    let mut instances = vec![&publish.instance];
+    for process in spans.iter().filter(|span| span.name == "process deltas") {
+        ensure!(process.parent == publish.id, "{process:#?}");
+        ensure!(process.service == "tidings-ws-push", "{process:#?}");
+        let mut writes = spans.iter().filter(|span| span.parent == process.id);
+        let write = writes.next().context("a write")?;
+        ensure!(write.name == "write websocket" && writes.next().is_none());
+        instances.push(&process.instance);
+    }
+    instances.sort_unstable();
+    instances.dedup();
+    ensure!(instances.len() == 3, "{spans:#?}");
     Ok(())
 }
 

@@ -245,6 +245,16 @@ impl Tokens {
 }
 
 impl Client {
+    /// The same session, asking another server.
+    #[must_use]
+    pub fn at(&self, api: &Api) -> Self {
+        let api = api.clone();
+        Self {
+            api,
+            ..self.clone()
+        }
+    }
+
     /// A request of this session, to be completed by hand.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.api

@@ -1,4 +1,4 @@
-//! One `tidings` process with a data directory of its own.
+//! One process of Tidings with a directory of its own: `tidings`, or one of the three servers.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ const LOG_TAIL_LINES: usize = 60;
 pub struct Server {
     /// Where clients reach it; the same after a restart.
     pub api: Api,
+    program: &'static str,
     port: u16,
     settings: Vec<(String, String)>,
     directory: PathBuf,
@@ -36,7 +37,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with default settings but for cheap password hashes.
+    /// How many processes hold connections.
+    pub const WS_PUSH_SERVERS: usize = 1;
+
+    /// Starts everything in one process, with default settings but for cheap password hashes.
     ///
     /// # Errors
     /// It cannot be started or is not ready in time.
@@ -49,20 +53,34 @@ impl Server {
     /// # Errors
     /// It cannot be started or is not ready in time.
     pub async fn with(settings: &[(&str, &str)]) -> Result<Self> {
-        raise_open_files()?;
-        let port = free_port()?;
-        let mut server = Self {
-            api: Api::new(&format!("http://127.0.0.1:{port}"))?,
-            port,
-            settings: settings
-                .iter()
-                .map(|(key, value)| (variable(key), (*value).to_owned()))
-                .collect(),
-            directory: new_directory()?,
-            process: None,
-        };
+        let mut server = Self::of("tidings")?;
+        for (key, value) in settings {
+            server.set(key, value);
+        }
         server.restart().await?;
         Ok(server)
+    }
+
+    /// A server that is yet to be started.
+    ///
+    /// # Errors
+    /// There is no free port, or no place for its files.
+    pub fn of(program: &'static str) -> Result<Self> {
+        raise_open_files()?;
+        let port = free_port()?;
+        Ok(Self {
+            api: Api::new(&format!("http://127.0.0.1:{port}"))?,
+            program,
+            port,
+            settings: Vec::new(),
+            directory: new_directory()?,
+            process: None,
+        })
+    }
+
+    /// Sets a setting such as `ws.drain_secs` for when it is started next.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.push((variable(key), value.to_owned()));
     }
 
     /// Starts the process on the data of the one before, and waits until it is ready.
@@ -70,18 +88,36 @@ impl Server {
     /// # Errors
     /// It cannot be started or is not ready in time.
     pub async fn restart(&mut self) -> Result<()> {
+        self.launch()?;
+        self.ready().await
+    }
+
+    /// Starts the process and does not wait.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn launch(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the server is still running");
-        self.process = Some(self.command()?.spawn().context("start tidings")?);
+        let child = self.command()?.spawn();
+        self.process = Some(child.with_context(|| format!("start {}", self.program))?);
+        Ok(())
+    }
+
+    /// Waits until the server is ready.
+    ///
+    /// # Errors
+    /// It has ended, or is not ready in time.
+    pub async fn ready(&mut self) -> Result<()> {
         wait::until("ready", START, async || {
             let process = self.process.as_mut().context("started")?;
             if let Some(status) = process.try_wait()? {
-                bail!("tidings ended with {status}: {}", tail(&self.directory));
+                bail!("{} ended with {status}", self.program);
             }
             let answer = self.api.get("/readyz").await;
             Ok(answer.ok().filter(|answer| answer.status == 200))
         })
         .await
-        .with_context(|| tail(&self.directory))?;
+        .with_context(|| self.tail())?;
         Ok(())
     }
 
@@ -91,7 +127,7 @@ impl Server {
     /// The server does not run.
     pub async fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the server does not run")?;
-        process.kill().await.context("kill tidings")
+        process.kill().await.context("kill the server")
     }
 
     /// SIGTERM: the server is asked to end. [`Server::ended`] waits for it.
@@ -99,8 +135,28 @@ impl Server {
     /// # Errors
     /// The server does not run.
     pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// SIGSTOP: the server stands still until [`Server::resume`], its connections stay open.
+    ///
+    /// # Errors
+    /// The server does not run.
+    pub fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT, after [`Server::pause`].
+    ///
+    /// # Errors
+    /// The server does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
         let pid = i32::try_from(self.pid()?)?;
-        kill(Pid::from_raw(pid), Signal::SIGTERM).context("signal tidings")
+        kill(Pid::from_raw(pid), signal).context("signal the server")
     }
 
     /// Waits until the process has ended.
@@ -123,6 +179,12 @@ impl Server {
     pub fn pid(&self) -> Result<u32> {
         let process = self.process.as_ref().context("the server does not run")?;
         process.id().context("the server has ended")
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// The directory with the data, the working directory of the process.
@@ -162,14 +224,22 @@ impl Server {
             .create(true)
             .append(true)
             .open(log_path(&self.directory))?;
-        let mut command = program()?;
+        let mut command = program(self.program)?;
         command
             .current_dir(&self.directory)
-            .env("TIDINGS__LISTEN", format!("127.0.0.1:{}", self.port))
+            .env("TIDINGS__LISTEN", self.address())
             .envs(self.settings.iter().map(|(key, value)| (key, value)))
             .stdout(log.try_clone()?)
             .stderr(log);
         Ok(command)
+    }
+
+    fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(LOG_TAIL_LINES);
+        let (program, end) = (self.program, lines[from..].join("\n"));
+        format!("the log of {program} on {} ends:\n{end}", self.port)
     }
 }
 
@@ -180,21 +250,20 @@ impl Drop for Server {
         {
             eprintln!("cannot kill the server: {error}");
         }
-        eprintln!("{}", tail(&self.directory));
+        eprintln!("{}", self.tail());
         if let Err(error) = std::fs::remove_dir_all(&self.directory) {
             eprintln!("cannot remove {}: {error}", self.directory.display());
         }
     }
 }
 
-/// The program `tidings` without settings from this process's environment, with cheap password
+/// A program of Tidings without settings from this process's environment, with cheap password
 /// hashes; killed when dropped.
 ///
 /// # Errors
 /// The program cannot be found.
-pub fn program() -> Result<Command> {
-    let path = program_path()?;
-    let mut command = Command::new(path);
+pub fn program(name: &str) -> Result<Command> {
+    let mut command = Command::new(program_path(name)?);
     for (key, _) in std::env::vars_os() {
         if key.to_string_lossy().starts_with("TIDINGS__") {
             command.env_remove(key);
@@ -209,16 +278,18 @@ pub fn program() -> Result<Command> {
 }
 
 /// In `TIDINGS_TEST_BIN_DIR`, else beside this test's own program.
-fn program_path() -> Result<PathBuf> {
+fn program_path(name: &str) -> Result<PathBuf> {
     let path = match std::env::var_os("TIDINGS_TEST_BIN_DIR") {
-        Some(directory) => PathBuf::from(directory).join("tidings"),
+        Some(directory) => PathBuf::from(directory).join(name),
         None => {
             let own = std::env::current_exe()?;
             let mut folders = own.ancestors().skip(1).take(2);
             folders
-                .find(|folder| folder.join("tidings").is_file())
-                .context("no program `tidings`: build it, or set TIDINGS_TEST_BIN_DIR")?
-                .join("tidings")
+                .find(|folder| folder.join(name).is_file())
+                .with_context(|| {
+                    format!("no program `{name}`: build it, or set TIDINGS_TEST_BIN_DIR")
+                })?
+                .join(name)
         }
     };
     ensure!(path.is_file(), "{} is missing", path.display());
@@ -277,11 +348,4 @@ fn raise_open_files() -> Result<()> {
 
 fn log_path(directory: &Path) -> PathBuf {
     directory.join("server.log")
-}
-
-fn tail(directory: &Path) -> String {
-    let log = std::fs::read_to_string(log_path(directory)).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
-    let from = lines.len().saturating_sub(LOG_TAIL_LINES);
-    format!("the server's log ends:\n{}", lines[from..].join("\n"))
 }

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::client::{Answer, Client, text};
+use crate::client::{Answer, Api, Client, text};
 use crate::wait::SOON;
 
 /// An open connection.
@@ -48,6 +48,18 @@ impl Socket {
     /// The server refuses it, or the first frame is not `hello`.
     pub async fn connect(client: &Client) -> Result<(Self, Value)> {
         Self::open(&client.ticket().await?, None).await
+    }
+
+    /// Like [`Socket::connect`], to one server rather than where the ticket says.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_at(client: &Client, server: &Api) -> Result<(Self, Value)> {
+        let mut ticket = client.ticket().await?;
+        let url = text(&ticket, "url")?;
+        let path = &url[url.find("/v1/").context("a path")?..];
+        ticket["url"] = json!(server.base.replace("http://", "ws://") + path);
+        Self::open(&ticket, None).await
     }
 
     /// Like [`Socket::connect`], with a small buffer for what has been received and not read.

@@ -12,25 +12,19 @@ mod router;
 mod routes;
 mod service;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
-use anyhow::Context as _;
 use tidings_common::auth::Keys;
 use tidings_common::backends::Backends;
 use tidings_common::bus::Bus;
-use tidings_common::clock::{Clock, SystemClock};
+use tidings_common::clock::Clock;
 use tidings_common::config::Config;
 use tidings_common::log::{Log, Revocations};
-use tidings_common::store::{Store, StoreError};
-use tidings_common::telemetry::Metrics;
-use tidings_http::access_log::AccessLog;
-use tidings_http::health::{self, Readiness};
-use tidings_http::server::{ServerOptions, serve};
+use tidings_common::store::Store;
+use tidings_http::health::Readiness;
+use tidings_http::process::Process;
 use tidings_http::{Authenticator, BodyLimit};
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
@@ -45,15 +39,6 @@ pub struct Surroundings {
     pub log: Log,
     /// Read to the head.
     pub revocations: Arc<Revocations>,
-}
-
-/// Why the API cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error("the installation's id cannot be read")]
-    Store(#[from] StoreError),
-    #[error("passwords cannot be hashed")]
-    Passwords(#[from] BadParameters),
 }
 
 /// The API, ready to be mounted. Cheap to clone.
@@ -81,23 +66,20 @@ struct ApiState {
 }
 
 impl Api {
-    /// Reads from the store who this installation is.
-    ///
     /// # Errors
     ///
-    /// [`StartError`]
-    pub async fn start(
+    /// [`BadParameters`] if passwords cannot be hashed as the settings say.
+    pub fn new(
         config: &Config,
         backends: &Backends,
         surroundings: Surroundings,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, BadParameters> {
         let Surroundings {
             keys,
             clock,
             log,
             revocations,
         } = surroundings;
-        let meta = backends.store.meta().await?;
         let context = Context {
             store: backends.store.clone(),
             log,
@@ -106,8 +88,8 @@ impl Api {
             keys: keys.clone(),
             limits: config.limits,
             auth: config.auth.clone(),
-            deployment: meta.deployment,
-            epoch: meta.epoch,
+            deployment: backends.meta.deployment,
+            epoch: backends.meta.epoch,
             partitions: config.bus.partitions,
             realtime_url: config.ws.public_url.clone(),
         };
@@ -171,47 +153,23 @@ impl ApiState {
     }
 }
 
-/// Runs an API server of its own on `listener` until `shutdown`, then finishes what is in
-/// flight.
+/// Serves the API until the process is told to stop, then finishes what is in flight.
 ///
 /// # Errors
 ///
 /// If the store cannot be read, or the server cannot be started.
-pub async fn run(
-    config: Config,
-    backends: Backends,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let secret = config.auth.secret.as_ref();
-    let secret = secret.context("auth.secret is missing")?;
-    let keys = Arc::new(Keys::new(secret));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let runtime = Handle::current();
-    let (store, bus) = (backends.store.clone(), backends.bus.clone());
-    let access_ttl = config.auth.access_ttl;
-    let log = Log::start(store.clone(), bus.clone(), clock.clone(), runtime.clone());
-    let revocations = Revocations::start(store, bus, clock.clone(), access_ttl, &runtime)
-        .await
-        .context("reading which sessions have ended")?;
+pub async fn run(process: Process) -> anyhow::Result<()> {
+    let log = process.start_log();
     let surroundings = Surroundings {
-        keys,
-        clock,
+        keys: process.keys()?,
+        clock: process.clock.clone(),
         log: log.clone(),
-        revocations,
+        revocations: process.follow_revocations().await?,
     };
-    let api = Api::start(&config, &backends, surroundings).await?;
-    let metrics = Data::new(Metrics::default());
-    let readiness = Data::new(api.checks(Readiness::default()));
-    let options = ServerOptions::new(AccessLog::new(&metrics));
-    let routes = api.routes();
-    let configure = move |app: &mut ServiceConfig| {
-        app.app_data(readiness.clone())
-            .app_data(metrics.clone())
-            .configure(health::routes)
-            .configure(&routes);
-    };
-    let served = serve(listener, options, configure, shutdown).await;
+    let api = Api::new(&process.config, &process.backends, surroundings)?;
+    let readiness = api.checks(Readiness::default());
+    let shutdown = process.tasks.shutdown().clone();
+    let served = process.serve(readiness, 0, api.routes(), shutdown).await;
     log.stop().await;
-    served.context("serving HTTP")
+    served
 }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::bus::{Bus, MemoryBus};
+use crate::bus::{BadAddress, Bus, ConsumerLimits, MemoryBus, RabbitMqBus, RabbitMqConfig};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
-use crate::presence::{MemoryPresence, Presence};
-use crate::store::{BusLayout, SqliteOpenError, SqliteStore, Store, StoreError};
+use crate::measured::{MeasuredBus, MeasuredPresence, MeasuredStore};
+use crate::presence::{MemoryPresence, Presence, RedisOpenError, RedisPresence};
+use crate::store::{
+    BusLayout, Meta, MongoOpenError, MongoStore, SqliteOpenError, SqliteStore, StateStore as _,
+    Store, StoreError,
+};
+use crate::telemetry::Metrics;
 
 /// What stands behind the traits in this process.
 #[derive(Clone)]
@@ -14,6 +19,8 @@ pub struct Backends {
     pub store: Arc<dyn Store>,
     pub bus: Arc<dyn Bus>,
     pub presence: Arc<dyn Presence>,
+    /// Which installation this is, as of the start of the process.
+    pub meta: Meta,
 }
 
 /// Why the process cannot begin.
@@ -21,8 +28,14 @@ pub struct Backends {
 pub enum BackendError {
     #[error("the database cannot be opened")]
     Sqlite(#[from] SqliteOpenError),
+    #[error("the database cannot be opened")]
+    MongoDb(#[from] MongoOpenError),
+    #[error("presence cannot be opened")]
+    Redis(#[from] RedisOpenError),
     #[error("the installation's record cannot be read")]
     Store(#[from] StoreError),
+    #[error("the broker cannot be addressed")]
+    Broker(#[from] BadAddress),
     /// A process with other settings would publish where nobody listens.
     #[error(
         "{setting} is {configured}, but this installation runs with {recorded}: it cannot be \
@@ -39,17 +52,25 @@ pub enum BackendError {
 }
 
 impl Backends {
-    /// Opens what `config` names. The bus and presence may be away: they are reached when they
-    /// are back. The store must be there.
+    /// Opens what `config` names; calls are counted in `metrics`. The bus and presence may be
+    /// away: they are reached when they are back. The store must be there.
     ///
     /// # Errors
     ///
     /// [`BackendError`]; nothing stays open.
-    pub async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, BackendError> {
-        let store = open_store(&config.store)?;
+    pub async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<Self, BackendError> {
+        let store = open_store(&config.store).await?;
+        let store = Arc::new(MeasuredStore::new(store, metrics));
+        let bus = open_bus(&config.bus, &*store).await?;
+        let presence = open_presence(&config.presence, clock)?;
         Ok(Self {
-            bus: open_bus(&config.bus, &*store).await?,
-            presence: open_presence(&config.presence, clock)?,
+            meta: store.meta().await?,
+            bus: Arc::new(MeasuredBus::new(bus, metrics)),
+            presence: Arc::new(MeasuredPresence::new(presence, metrics)),
             store,
         })
     }
@@ -60,19 +81,27 @@ impl Backends {
 /// # Errors
 ///
 /// [`BackendError`]
-pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
+pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
     match config {
         StoreConfig::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path)?)),
-        StoreConfig::MongoDb { .. } => Err(BackendError::NotAvailable("store.kind \"mongodb\"")),
+        StoreConfig::MongoDb { url } => Ok(Arc::new(MongoStore::open(url).await?)),
     }
 }
 
 async fn open_bus(config: &BusConfig, store: &dyn Store) -> Result<Arc<dyn Bus>, BackendError> {
     match &config.backend {
         BusBackend::Memory => Ok(Arc::new(MemoryBus::new(config.partitions))),
-        BusBackend::RabbitMq { exchanges, .. } => {
+        BusBackend::RabbitMq { urls, exchanges } => {
             agree(config, exchanges.get(), store).await?;
-            Err(BackendError::NotAvailable("bus.kind \"rabbitmq\""))
+            let rabbitmq = RabbitMqConfig {
+                urls: urls.clone(),
+                prefix: config.prefix.clone(),
+                partitions: config.partitions,
+                exchanges: *exchanges,
+                deployment: store.meta().await?.deployment,
+                limits: ConsumerLimits::default(),
+            };
+            Ok(Arc::new(RabbitMqBus::start(rabbitmq)?))
         }
     }
 }
@@ -83,7 +112,7 @@ fn open_presence(
 ) -> Result<Arc<dyn Presence>, BackendError> {
     match config {
         PresenceConfig::Memory => Ok(Arc::new(MemoryPresence::new(clock.clone()))),
-        PresenceConfig::Redis { .. } => Err(BackendError::NotAvailable("presence.kind \"redis\"")),
+        PresenceConfig::Redis { url, prefix } => Ok(Arc::new(RedisPresence::open(url, prefix)?)),
     }
 }
 

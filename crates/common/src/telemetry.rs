@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -181,6 +182,12 @@ impl Metrics {
         let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         registry.register(name, help, metric.clone());
         metric
+    }
+
+    /// Adds metrics that are read when they are asked for.
+    pub fn collect(&self, collector: impl Collector) {
+        let mut registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.register_collector(Box::new(collector));
     }
 
     /// All metrics in the OpenMetrics text format.

@@ -9,6 +9,8 @@ use tidings_common::config::{Binary, Config, ConfigError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::probe::ask_health;
+
 /// The command line of a program that only runs.
 #[derive(Debug, Parser)]
 pub struct Args {
@@ -23,6 +25,8 @@ pub struct Args {
 pub enum Command {
     /// Check the settings, print those in effect without secrets, and exit
     CheckConfig,
+    /// Ask the running server of these settings whether it is alive; exit 0 if it is
+    Health,
 }
 
 /// What the command line asked for.
@@ -46,6 +50,7 @@ pub fn start(binary: Binary) -> Start {
     let file = args.config.as_deref();
     match args.command {
         Some(Command::CheckConfig) => Start::Exit(check_config(binary, file)),
+        Some(Command::Health) => Start::Exit(health(binary, file)),
         None => match Config::load(binary, file) {
             Ok(config) => Start::Run(Box::new(config)),
             Err(error) => Start::Exit(report(&error)),
@@ -63,6 +68,23 @@ pub fn check_config(binary: Binary, file: Option<&Path>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => report(&error),
+    }
+}
+
+/// Asks the server that runs with these settings whether it is alive: success if it says so
+/// within seconds.
+#[must_use]
+pub fn health(binary: Binary, file: Option<&Path>) -> ExitCode {
+    let listen = match Config::load(binary, file) {
+        Ok(config) => config.listen,
+        Err(error) => return report(&error),
+    };
+    match ask_health(listen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} on {listen}: {error}", binary.name());
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -9,7 +9,9 @@ pub mod cli;
 pub mod health;
 pub mod json;
 pub mod params;
+pub mod probe;
 pub mod problem;
+pub mod process;
 pub mod server;
 
 pub use auth::{Authenticated, Authenticator};

@@ -7,10 +7,12 @@ mod serve;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
-use tidings_common::config::{Binary, Config};
-use tidings_http::cli;
+use tidings_common::backends::open_store;
+use tidings_common::config::{Binary, Config, StoreConfig};
+use tidings_common::telemetry;
+use tidings_http::{cli, process};
 
 /// A self-hosted real-time messaging backend, all of it in this one process
 #[derive(Debug, Parser)]
@@ -27,6 +29,11 @@ struct Args {
 enum Command {
     /// Check the settings, print those in effect without secrets, and exit
     CheckConfig,
+    /// Begin a new epoch, while no process runs, after the database was restored from a backup:
+    /// clients are told that what they hold may never have happened, and read everything anew
+    NewEpoch,
+    /// Ask the running server of these settings whether it is alive; exit 0 if it is
+    Health,
     Listen(listen::Listen),
 }
 
@@ -35,14 +42,19 @@ fn main() -> ExitCode {
     let file = args.config.as_deref();
     let outcome = match args.command {
         Some(Command::CheckConfig) => return cli::check_config(Binary::Standalone, file),
-        Some(Command::Listen(options)) => listen(options),
+        Some(Command::Health) => return cli::health(Binary::Standalone, file),
+        Some(Command::Listen(options)) => listen(options).map(|()| ExitCode::SUCCESS),
+        Some(Command::NewEpoch) => match Config::load(Binary::Standalone, file) {
+            Ok(config) => new_epoch(config).map(|()| ExitCode::SUCCESS),
+            Err(error) => return cli::report(&error),
+        },
         None => match Config::load(Binary::Standalone, file) {
-            Ok(config) => serve(config),
+            Ok(config) => return process::run(Binary::Standalone, config, serve::serve),
             Err(error) => return cli::report(&error),
         },
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tidings: {error:#}");
             ExitCode::FAILURE
@@ -51,9 +63,18 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let shutdown = cli::shutdown_on_signals().context("listening for signals")?;
-    serve::serve(config, shutdown).await
+#[expect(clippy::print_stdout, reason = "this is the command's output")]
+async fn new_epoch(config: Config) -> anyhow::Result<()> {
+    let _telemetry =
+        telemetry::init(Binary::Standalone, &config).context("setting up the program's log")?;
+    if let StoreConfig::Sqlite { path } = &config.store {
+        // Opening would make one.
+        ensure!(path.exists(), "there is no database {}", path.display());
+    }
+    let store = open_store(&config.store).await?;
+    let epoch = store.begin_epoch().await.context("raising the epoch")?;
+    println!("Epoch {epoch} has begun");
+    Ok(())
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -4,13 +4,16 @@
 //! Needs no lease: entries are claimed one by one, and announcing twice does no harm.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tidings_common::clock::Clock;
 use tidings_common::domain::{Entry, Seq, StreamId};
 use tidings_common::log::{FinishError, Log};
 use tidings_common::store::{Claim, Pending, Store, StoreError};
-use tidings_common::telemetry::traces;
+use tidings_common::telemetry::{Metrics, traces};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
@@ -30,12 +33,26 @@ pub struct Relay {
     store: Arc<dyn Store>,
     log: Log,
     clock: Arc<dyn Clock>,
+    finished: Counter,
+    failed: Counter,
+    /// In seconds.
+    oldest: Gauge<f64, AtomicU64>,
 }
 
 impl Relay {
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, log: Log, clock: Arc<dyn Clock>) -> Self {
-        Self { store, log, clock }
+    pub fn new(store: Arc<dyn Store>, log: Log, clock: Arc<dyn Clock>, metrics: &Metrics) -> Self {
+        let finished = "Abandoned entries that were finished";
+        let failed = "Attempts to finish an abandoned entry that failed";
+        let oldest = "Age of the oldest abandoned entry that the last pass found";
+        Self {
+            store,
+            log,
+            clock,
+            finished: metrics.counter("relay_entries_finished", finished),
+            failed: metrics.counter("relay_entries_failed", failed),
+            oldest: metrics.register("relay_oldest_pending_seconds", oldest, Gauge::default()),
+        }
     }
 
     /// Makes a pass each second until `shutdown`. A pass under way is finished.
@@ -65,11 +82,18 @@ impl Relay {
     ///
     /// The store's; what was finished before stays finished.
     pub async fn pass(&self) -> Result<usize, StoreError> {
-        let before = self.clock.now().plus_millis(-PENDING_FOR_MS);
+        let now = self.clock.now();
+        let before = now.plus_millis(-PENDING_FOR_MS);
         let mut after = None;
         let mut finished = 0;
+        let mut oldest = Duration::ZERO;
         loop {
             let page = self.store.pending(before, after, PAGE).await?;
+            let committed = page.items.iter().map(|pending| pending.entry.at).min();
+            if let Some(committed) = committed {
+                oldest = oldest.max(Duration::from_millis(now.millis_since(committed)));
+            }
+            self.oldest.set(oldest.as_secs_f64());
             if !page.items.is_empty() {
                 finished += self.finish(page.items).await?;
             }
@@ -96,6 +120,7 @@ impl Relay {
                 match finishing.instrument(relay_span(entry)).await {
                     Ok(()) => done.push((entry.stream, entry.seq)),
                     Err(error) => {
+                        self.failed.inc();
                         warn(pending, &error);
                         // Those behind it come in order after it, next time.
                         break;
@@ -103,6 +128,7 @@ impl Relay {
                 }
             }
         }
+        self.finished.inc_by(done.len() as u64);
         self.store.settle(&done).await?;
         Ok(done.len())
     }

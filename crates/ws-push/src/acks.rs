@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tidings_common::domain::{Cursor, SessionId};
 use tidings_common::presence::Presence;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// How long reports are gathered.
@@ -15,8 +16,8 @@ const GATHER: Duration = Duration::from_millis(200);
 /// Reports that wait. Beyond they are dropped: a client reports again, and a late report only
 /// means a push notification too many.
 const MAX_WAITING: usize = 10_000;
-/// For one session's record.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// Sessions recorded at the same time.
+const AT_ONCE: usize = 16;
 
 /// Where connections report to.
 #[derive(Debug, Clone)]
@@ -73,22 +74,17 @@ fn raise(known: &mut Cursor, by: Cursor) {
     }
 }
 
+/// Presence answers within its own deadline. After a failure the rest of the round is given up:
+/// they would wait as long, and clients report again.
 async fn record(presence: &dyn Presence, gathered: HashMap<SessionId, Cursor>) {
-    for (session, cursor) in gathered {
-        match timeout(DEADLINE, presence.record(session, &cursor)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    session.id = %session,
-                    error = &error as &dyn std::error::Error,
-                    "acknowledged positions were not recorded"
-                );
-            }
-            // The others would wait as long; clients report again.
-            Err(_) => {
-                tracing::warn!("presence is too slow; acknowledged positions were not recorded");
-                return;
-            }
-        }
+    let records = gathered
+        .into_iter()
+        .map(|(session, cursor)| async move { presence.record(session, &cursor).await });
+    let recorded = stream::iter(records).buffer_unordered(AT_ONCE);
+    if let Err(error) = recorded.try_collect::<()>().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "acknowledged positions were not recorded"
+        );
     }
 }

@@ -10,11 +10,10 @@ use tidings_common::clock::Clock;
 use tidings_common::config::Config;
 use tidings_common::domain::ServerId;
 use tidings_common::log::Revocations;
-use tidings_common::store::StoreError;
+use tidings_common::tasks::Tasks;
 use tidings_common::telemetry::Metrics;
 use tidings_http::Authenticator;
 use tidings_http::health::Readiness;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,56 +31,53 @@ pub struct Surroundings {
     pub keys: Arc<Keys>,
     pub clock: Arc<dyn Clock>,
     pub revocations: Arc<Revocations>,
-    /// Where the service's tasks run. Connections run on the HTTP server's workers.
-    pub runtime: Handle,
+    /// Where the service's tasks run, and whose shutdown it follows. Connections run on the
+    /// HTTP server's workers.
+    pub tasks: Tasks,
 }
 
-/// Delivery, running. Dropping it does not stop it; its shutdown token does.
+/// Delivery, running. Dropping it does not stop it; the shutdown of its tasks does.
 pub struct PushService {
     state: Arc<State>,
     tasks: TaskTracker,
 }
 
 impl PushService {
-    /// Starts reading this server's queue. When `shutdown` is cancelled the service drains:
-    /// it takes nobody in, moves its clients over during `ws.drain_secs`, and stops. The HTTP
-    /// server must go on until [`PushService::stopped`] returns.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the installation's epoch cannot be read.
-    pub async fn start(
+    /// Starts reading this server's queue. When the shutdown of its tasks begins the service
+    /// drains: it takes nobody in, moves its clients over during `ws.drain_secs`, and stops. The
+    /// HTTP server must go on until [`PushService::stopped`] returns.
+    pub fn start(
         config: &Config,
         backends: &Backends,
         surroundings: Surroundings,
         metrics: &Metrics,
-        shutdown: CancellationToken,
-    ) -> Result<Self, StoreError> {
-        let epoch = backends.store.meta().await?.epoch;
+    ) -> Self {
         let (reports, recorder) = acks::channel();
-        let runtime = surroundings.runtime.clone();
+        let tasks = surroundings.tasks.clone();
         let metrics = PushMetrics::register(metrics);
-        let state = state(config, backends, surroundings, metrics, reports, epoch);
-        let tasks = TaskTracker::new();
+        let state = state(config, backends, surroundings, metrics, reports);
         let stop = CancellationToken::new();
-        tasks.spawn_on(
-            consumer::run(state.clone(), backends.bus.clone(), stop.clone()),
-            &runtime,
-        );
-        tasks.spawn_on(
-            recorder.run(backends.presence.clone(), stop.clone()),
-            &runtime,
-        );
-        tasks.spawn_on(watch_sessions(state.clone(), stop.clone()), &runtime);
-        let (hub, over) = (state.hub.clone(), config.ws.drain);
+        let running = TaskTracker::new();
+        let (bus, presence) = (backends.bus.clone(), backends.presence.clone());
+        let consumer = consumer::run(state.clone(), bus, stop.clone());
+        running.spawn_on(tasks.watched("consumer", consumer), tasks.runtime());
+        let recorder = recorder.run(presence, stop.clone());
+        running.spawn_on(tasks.watched("acknowledgements", recorder), tasks.runtime());
+        let watch = watch_sessions(state.clone(), stop.clone());
+        running.spawn_on(tasks.watched("ended sessions", watch), tasks.runtime());
+        let (hub, over, shutdown) = (state.hub.clone(), config.ws.drain, tasks.shutdown().clone());
         let draining = async move {
+            // Dropped at the end, and by a panic as well: the others do not go on alone.
+            let _stop = stop.drop_guard();
             shutdown.cancelled().await;
             drain::drain(&hub, over).await;
-            stop.cancel();
         };
-        tasks.spawn_on(draining, &runtime);
-        tasks.close();
-        Ok(Self { state, tasks })
+        running.spawn_on(tasks.watched("drain", draining), tasks.runtime());
+        running.close();
+        Self {
+            state,
+            tasks: running,
+        }
     }
 
     /// What to mount: `/v1/ws`, beside whatever else the application serves.
@@ -120,13 +116,12 @@ fn state(
     surroundings: Surroundings,
     metrics: PushMetrics,
     acks: acks::AckReports,
-    epoch: u64,
 ) -> Arc<State> {
     let Surroundings {
         keys,
         clock,
         revocations,
-        runtime: _,
+        tasks: _,
     } = surroundings;
     let partitions = Partitions::new(config.bus.partitions, UNBIND_AFTER);
     let limits = HubLimits {
@@ -135,7 +130,7 @@ fn state(
     };
     Arc::new(State {
         server: ServerId::generate(),
-        epoch,
+        epoch: backends.meta.epoch,
         heartbeat: config.ws.heartbeat,
         write_deadline: config.ws.write_deadline,
         mailbox_limits: MailboxLimits {

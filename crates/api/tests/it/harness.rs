@@ -14,11 +14,11 @@ use tidings_common::clock::ManualClock;
 use tidings_common::config::{Binary, Config};
 use tidings_common::domain::Timestamp;
 use tidings_common::log::{Log, Revocations};
+use tidings_common::tasks::Tasks;
 use tidings_common::telemetry::Metrics;
 use tidings_http::access_log::AccessLog;
 use tidings_http::health::{self, Readiness};
 use tidings_http::server::{ServerOptions, bind, serve};
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -69,22 +69,24 @@ impl Server {
         let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let config = Config::load_from(Binary::Standalone, None, variables).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_262_400_000)));
-        let backends = Backends::open(&config, &(clock.clone() as _))
+        let metrics = Metrics::default();
+        let backends = Backends::open(&config, &(clock.clone() as _), &metrics)
             .await
             .unwrap();
+        let tasks = Tasks::new(CancellationToken::new());
         let log = Log::start(
             backends.store.clone(),
             backends.bus.clone(),
             clock.clone(),
-            Handle::current(),
+            &metrics,
+            &tasks,
         );
-        let runtime = Handle::current();
         let revocations = Revocations::start(
             backends.store.clone(),
             backends.bus.clone(),
             clock.clone(),
             config.auth.access_ttl,
-            &runtime,
+            &tasks,
         );
         let surroundings = Surroundings {
             keys: Arc::new(Keys::new(config.auth.secret.as_ref().unwrap())),
@@ -92,7 +94,7 @@ impl Server {
             log: log.clone(),
             revocations: revocations.await.unwrap(),
         };
-        let api = Api::start(&config, &backends, surroundings).await.unwrap();
+        let api = Api::new(&config, &backends, surroundings).unwrap();
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

@@ -69,6 +69,17 @@ pub enum Control {
     GroupChanged { group: GroupId, seq: Seq },
 }
 
+impl Payload {
+    /// The kind of the delta, such as `message.created`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Entry(entry) => entry.change.kind().as_str(),
+            Self::Ephemeral { what, .. } => what.kind(),
+        }
+    }
+}
+
 impl Announcement {
     /// Encodes the frame, once for all recipients. None for entries that no client may see.
     #[must_use]

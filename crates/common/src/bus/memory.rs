@@ -130,6 +130,15 @@ impl MemoryBus {
         }
     }
 
+    /// Tells a server that the broker is away. [`MemoryBus::sever`] is its return.
+    pub fn interrupt(&self, server: ServerId) {
+        for queue in lock(&self.exchange.queues).open.values() {
+            if queue.server == Some(server) {
+                queue.push(Delivery::Interrupted);
+            }
+        }
+    }
+
     /// Servers and control subscribers that have a queue now.
     #[must_use]
     pub fn queue_count(&self) -> usize {
@@ -350,24 +359,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::super::contract::{Fixture, bus_contract};
     use super::*;
 
-    async fn fresh_bus() -> Fixture {
+    async fn fresh_bus() -> Option<Fixture> {
         let limits = QueueLimits {
             count: 16,
             bytes: 16 * 1024,
         };
         let bus = MemoryBus::with_limits(Fixture::PARTITIONS, limits);
         let (severed, counted, stopped) = (bus.clone(), bus.clone(), bus.clone());
-        Fixture {
+        Some(Fixture {
             bus: Arc::new(bus),
             queue_count: limits.count,
             queue_bytes: limits.bytes,
-            sever: Box::new(move |server| severed.sever(server)),
-            open_queues: Box::new(move || counted.queue_count()),
+            on_their_way: 0,
+            exchanges: 1,
+            sever: Box::new(move |server| {
+                severed.sever(server);
+                Box::pin(ready(()))
+            }),
+            open_queues: Box::new(move |_| Box::pin(ready(counted.queue_count()))),
             shutdown: Box::new(move || stopped.shutdown()),
-        }
+        })
     }
 
     bus_contract!(fresh_bus);

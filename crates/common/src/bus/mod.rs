@@ -6,9 +6,11 @@
 mod contract;
 mod envelope;
 mod memory;
+mod rabbitmq;
 
 pub use envelope::{Announcement, Audience, Control, Envelope, Payload, Recipients, TraceContext};
 pub use memory::{MemoryBus, QueueLimits};
+pub use rabbitmq::{BadAddress, ConsumerLimits, RabbitMqBus, RabbitMqConfig};
 
 use std::error::Error;
 use std::sync::Arc;
@@ -22,7 +24,9 @@ use crate::domain::ServerId;
 pub trait Bus: Send + Sync {
     /// Publishes announcements and returns, in their order, whether the broker confirmed each.
     /// Those of one stream reach every subscriber in the order of the slice. Confirmed means
-    /// accepted for every server that has a recipient's partition bound, not delivered.
+    /// accepted for every server that has a recipient's partition bound, not delivered. While
+    /// the broker is away, or takes nothing, the answer is an error at once. What was reported
+    /// as an error may still arrive, later than what was published after it.
     async fn publish(&self, announcements: &[Announcement]) -> Vec<Result<(), BusError>>;
 
     /// Sends a hint to every process. Hints may be lost; what they hint at is in the log.
@@ -32,23 +36,26 @@ pub trait Bus: Send + Sync {
     /// [`BusError`] if the broker did not take it.
     async fn publish_control(&self, control: Control) -> Result<(), BusError>;
 
-    /// Opens this server's queue, which is opened again whenever the broker was away. It gets broadcasts and control messages at once, and deltas
-    /// of the partitions that it binds. The queue is bounded; where it overflows, the oldest
-    /// go and [`Delivery::Missed`] says so.
+    /// Opens this server's queue, and opens it again whenever the broker was away. It gets
+    /// broadcasts and control messages at once, and deltas of the partitions that it binds: each
+    /// recipient is named once, in one copy or in several with different recipients. The queue
+    /// is bounded; where it overflows, the oldest go and [`Delivery::Missed`] says so, sooner or
+    /// later than the newest come.
     ///
     /// # Errors
     ///
     /// [`BusError`] if the broker cannot be reached.
     async fn subscribe(&self, server: ServerId) -> Result<Subscription, BusError>;
 
-    /// A stream of control messages alone. Dropping it ends it.
+    /// A stream of control messages alone, bounded and opened again as a server's queue is.
+    /// Dropping it ends it.
     ///
     /// # Errors
     ///
     /// [`BusError`] if the broker cannot be reached.
     async fn control(&self) -> Result<Box<dyn Deliveries>, BusError>;
 
-    /// Whether the broker can be reached now.
+    /// Whether messages can be published now.
     ///
     /// # Errors
     ///
@@ -56,7 +63,8 @@ pub trait Bus: Send + Sync {
     async fn check(&self) -> Result<(), BusError>;
 }
 
-/// A server's queue: what it follows, and what comes. Dropping `deliveries` deletes the queue.
+/// A server's queue: what it follows, and what comes. Dropping `deliveries` deletes the queue,
+/// soon and in the background.
 pub struct Subscription {
     pub bindings: Arc<dyn Bindings>,
     pub deliveries: Box<dyn Deliveries>,
@@ -95,7 +103,8 @@ pub enum Delivery {
     Control(Control),
     /// The broker is away: nothing comes until [`Delivery::Missed`] says that it is back.
     Interrupted,
-    /// Some deltas or control messages were lost. Bindings are in force again.
+    /// Some deltas or control messages were lost, or may have been. Bindings are in force. What
+    /// came before may come once more.
     Missed,
     /// The bus has been shut down.
     Closed,

@@ -196,6 +196,38 @@ fn the_service_binaries_refuse_what_works_in_one_process_only() {
 }
 
 #[test]
+fn the_all_in_one_program_takes_any_mixture() {
+    for mixture in 0..8 {
+        let chosen = [("STORE", 0), ("BUS", 1), ("PRESENCE", 2)];
+        let chosen = chosen.map(|(section, bit)| (section, mixture & (1 << bit) != 0));
+        let variables: Vec<_> = SERVICE
+            .iter()
+            .filter(|(name, _)| {
+                let of = |section: &str| name.contains(&format!("__{section}__"));
+                chosen.iter().all(|(section, is)| *is || !of(section))
+            })
+            .copied()
+            .collect();
+        let loaded = load(Binary::Standalone, &variables);
+        assert!(loaded.is_ok(), "{variables:?}: {loaded:?}");
+    }
+}
+
+#[test]
+fn addresses_may_ask_for_tls() {
+    let mut variables = SERVICE.to_vec();
+    variables.extend([
+        ("TIDINGS__STORE__URL", "mongodb://db/tidings?tls=true"),
+        ("TIDINGS__BUS__URLS", "amqps://app:hunter2@mq"),
+        ("TIDINGS__PRESENCE__URL", "rediss://:hunter2@cache"),
+    ]);
+    let effective = load(Binary::Api, &variables).unwrap().effective();
+    for expected in ["?tls=true", "amqps://app:***@mq", "rediss://:***@cache"] {
+        assert!(effective.contains(expected), "{effective}");
+    }
+}
+
+#[test]
 fn secrets_are_never_shown() {
     let config = load(Binary::Api, SERVICE).unwrap();
     for shown in [config.effective(), format!("{config:?}")] {

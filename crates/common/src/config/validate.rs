@@ -88,7 +88,7 @@ fn store(binary: Binary, layers: &Layers, problems: &mut Problems) -> Option<Sto
         }
         "mongodb" => {
             refuse_foreign(layers, "store", "mongodb", &["path"], problems);
-            let schemes = ["mongodb://", "mongodb+srv://"];
+            let schemes = ["mongodb://"];
             let url = required("store.url", "mongodb", raw.url, &schemes, problems)?;
             Some(StoreConfig::MongoDb { url })
         }

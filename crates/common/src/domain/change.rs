@@ -135,6 +135,16 @@ impl fmt::Display for Kind {
     }
 }
 
+impl Ephemeral {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::UserChanged { .. } => "user.changed",
+        }
+    }
+}
+
 impl Change {
     #[must_use]
     pub fn kind(&self) -> Kind {

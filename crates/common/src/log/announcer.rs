@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -15,10 +14,12 @@ use tracing::{Instrument as _, Span, field};
 
 use super::apply::fill_in;
 use super::groups::Groups;
+use super::metrics::LogMetrics;
 use super::trace;
 use crate::bus::{Announcement, Audience, Bus, Control, Payload, TraceContext};
 use crate::domain::{Change, Entry, Seq, StreamId, UserId};
 use crate::store::{Store, StoreError};
+use crate::tasks::Tasks;
 use crate::telemetry::traces;
 
 /// Entries that may wait to be announced. When it is full, the appender waits.
@@ -41,6 +42,7 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Announcer {
     queue: mpsc::Sender<Complete>,
     publisher: Arc<Publisher>,
+    metrics: LogMetrics,
 }
 
 /// A complete entry, with the span of what brought it about.
@@ -55,40 +57,41 @@ pub(super) struct Announced {
     span: Span,
 }
 
-struct Publisher {
-    store: Arc<dyn Store>,
-    bus: Arc<dyn Bus>,
-    groups: Arc<Groups>,
+pub(super) struct Publisher {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) groups: Arc<Groups>,
 }
 
 impl Announcer {
     pub(super) fn start(
-        store: Arc<dyn Store>,
-        bus: Arc<dyn Bus>,
-        groups: Arc<Groups>,
-        tasks: &TaskTracker,
-        runtime: &Handle,
+        publisher: Publisher,
+        metrics: LogMetrics,
+        tasks: &Tasks,
+        background: &TaskTracker,
         stopping: CancellationToken,
     ) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         let (announced, to_settle) = mpsc::channel(SETTLE_QUEUE);
-        let publisher = Arc::new(Publisher {
-            store: store.clone(),
-            bus,
-            groups,
-        });
-        tasks.spawn_on(
-            announce(publisher.clone(), entries, announced, stopping),
-            runtime,
-        );
-        tasks.spawn_on(settle(store, to_settle), runtime);
-        Self { queue, publisher }
+        let store = publisher.store.clone();
+        let announcer = Self {
+            queue,
+            publisher: Arc::new(publisher),
+            metrics,
+        };
+        let (publisher, metrics) = (announcer.publisher.clone(), announcer.metrics.clone());
+        let announcing = announce(publisher, metrics, entries, announced, stopping);
+        let runtime = tasks.runtime();
+        background.spawn_on(tasks.watched("announcer", announcing), runtime);
+        background.spawn_on(tasks.watched("settler", settle(store, to_settle)), runtime);
+        announcer
     }
 
     /// Queues complete entries. Those of one stream must come in order.
     pub(super) async fn enqueue(&self, entries: impl IntoIterator<Item = Complete>) {
         let deadline = Instant::now() + ROOM_DEADLINE;
-        for complete in entries {
+        let mut entries = entries.into_iter();
+        while let Some(complete) = entries.next() {
             let (stream, seq) = (complete.entry.stream, complete.entry.seq);
             let queued = timeout_at(deadline, self.queue.send(complete)).await;
             if !matches!(queued, Ok(Ok(()))) {
@@ -97,8 +100,12 @@ impl Announcer {
                     delta.seq = seq,
                     "announcing is left to the relay from here on"
                 );
+                self.metrics
+                    .left_to_relay
+                    .inc_by(1 + entries.count() as u64);
                 return;
             }
+            self.metrics.announcements_waiting.inc();
         }
     }
 
@@ -110,6 +117,7 @@ impl Announcer {
 
 async fn announce(
     publisher: Arc<Publisher>,
+    metrics: LogMetrics,
     mut entries: mpsc::Receiver<Complete>,
     announced: mpsc::Sender<Announced>,
     stopping: CancellationToken,
@@ -129,8 +137,14 @@ async fn announce(
                 continue;
             }
         }
-        for confirmed in publisher.publish(std::mem::take(&mut batch)).await {
-            if announced.try_send(confirmed).is_err() {
+        let entries = std::mem::take(&mut batch);
+        let count = entries.len();
+        metrics.announcements_waiting.dec_by(count as i64);
+        let confirmed = publisher.publish(entries).await;
+        let left = count.saturating_sub(confirmed.len());
+        metrics.left_to_relay.inc_by(left as u64);
+        for entry in confirmed {
+            if announced.try_send(entry).is_err() {
                 tracing::debug!("clearing a pending mark is left to the relay");
             }
         }

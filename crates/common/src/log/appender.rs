@@ -20,6 +20,7 @@ use super::APPEND_DEADLINE;
 use super::announcer::{Announcer, Complete};
 use super::append::{Append, AppendError, Committed, Draft, NotValid};
 use super::completion::Completion;
+use super::metrics::LogMetrics;
 use super::trace;
 use crate::clock::Clock;
 use crate::domain::{Entry, EntryId, Head, Seq, StreamId};
@@ -44,6 +45,7 @@ const LAST_PAUSE_MS: u64 = 500;
 pub(super) struct Appenders {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    metrics: LogMetrics,
     tasks: TaskTracker,
     runtime: Handle,
     shards: Vec<Mutex<Shard>>,
@@ -143,12 +145,14 @@ impl Appenders {
     pub(super) fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
+        metrics: LogMetrics,
         tasks: TaskTracker,
         runtime: Handle,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
+            metrics,
             tasks,
             runtime,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -212,11 +216,13 @@ impl Appenders {
             span: span.clone(),
         };
         self.enqueue(waiting, queue_limit)?;
-        let outcome = tokio::time::timeout_at(deadline, outcome);
-        match outcome.instrument(span).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => Err(AppendError::Unavailable),
-        }
+        let answer = async {
+            match tokio::time::timeout_at(deadline, outcome).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) | Err(_) => Err(AppendError::Unavailable),
+            }
+        };
+        self.metrics.measure(answer).instrument(span).await
     }
 
     fn enqueue(self: &Arc<Self>, waiting: Waiting, queue_limit: usize) -> Result<(), AppendError> {
@@ -296,6 +302,7 @@ impl Appenders {
         let span = trace::insert(waiting, run.len());
         match self.store.append(entries).instrument(span).await {
             Ok(appended) => {
+                self.metrics.batches.observe(appended.landed as f64);
                 let mut again = self.landed(stream, run, appended.landed, memory).await;
                 again.append(&mut batch);
                 again
@@ -306,6 +313,7 @@ impl Appenders {
                     error = &error as &dyn std::error::Error,
                     "the outcome of an append is unknown; trying again with the same keys"
                 );
+                self.metrics.uncertain.inc();
                 memory.head = None;
                 memory.setback = memory.setback.unknown_again();
                 let uncertain = |(waiting, _)| Waiting {
@@ -450,6 +458,7 @@ impl Appenders {
             Ok(Some(entry)) => self.answer_with(refused, entry, memory).await,
             Ok(None) => {
                 // Another process was faster.
+                self.metrics.races.inc();
                 memory.setback = Setback::Race;
                 again.push_front(refused);
             }

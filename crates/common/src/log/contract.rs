@@ -14,7 +14,7 @@ use crate::domain::*;
 use crate::store::Store;
 
 /// Runs the contract over the stores that `$fresh` (an async function without arguments)
-/// returns, with what keeps each alive.
+/// returns, with what keeps each alive (None: there is no service to test with).
 macro_rules! log_contract {
     ($fresh:path) => {
         $crate::log::contract::log_contract!($fresh:
@@ -52,7 +52,9 @@ macro_rules! log_contract {
     ($fresh:path: $($name:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
         async fn $name() {
-            let (store, _alive) = $fresh().await;
+            let Some((store, _alive)) = $fresh().await else {
+                return;
+            };
             $crate::log::contract::$name(store).await;
         }
     )*};
@@ -703,11 +705,11 @@ pub(crate) async fn the_order_of_an_entry_counts_messages(store: Arc<dyn Store>)
 
 pub(crate) async fn an_ended_session_is_known_everywhere(store: Arc<dyn Store>) {
     let world = World::new(store, &[]).await;
-    let runtime = tokio::runtime::Handle::current();
+    let tasks = crate::tasks::Tasks::new(tokio_util::sync::CancellationToken::new());
     let follow = || {
         let (store, bus) = (world.store.clone(), world.bus.clone());
         let ttl = Duration::from_secs(900);
-        Revocations::start(store, bus, Arc::new(SystemClock), ttl, &runtime)
+        Revocations::start(store, bus, Arc::new(SystemClock), ttl, &tasks)
     };
     let running = follow().await.unwrap();
     let (user, session) = (UserId::generate(), SessionId::generate());

@@ -10,6 +10,7 @@ mod appender;
 mod apply;
 mod completion;
 mod groups;
+mod metrics;
 mod revocations;
 mod trace;
 
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -34,7 +34,8 @@ use crate::bus::{Announcement, Bus, TraceContext};
 use crate::clock::Clock;
 use crate::domain::{Entry, Seq, StreamId};
 use crate::store::{Store, StoreError};
-use crate::telemetry::traces;
+use crate::tasks::Tasks;
+use crate::telemetry::{Metrics, traces};
 
 pub use append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
 pub use groups::Groups;
@@ -43,6 +44,7 @@ pub use revocations::Revocations;
 use announcer::{Announcer, Complete};
 use appender::Appenders;
 use completion::{Completion, Incomplete};
+use metrics::LogMetrics;
 
 /// How long a caller waits for its append, and longest time that an append is tried.
 pub(crate) const APPEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -82,32 +84,48 @@ impl Drop for Parts {
 }
 
 impl Log {
-    /// Starts the announcer on `runtime`, on which appends run as well, so that they outlive
-    /// the requests that asked for them.
+    /// Starts the announcer among `tasks`, on whose runtime appends run as well, so that they
+    /// outlive the requests that asked for them.
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
-        runtime: Handle,
+        metrics: &Metrics,
+        tasks: &Tasks,
     ) -> Self {
+        let metrics = LogMetrics::register(metrics);
+        let runtime = tasks.runtime();
         let appending = TaskTracker::new();
         let background = TaskTracker::new();
         let stopping = CancellationToken::new();
         let groups = Arc::new(Groups::new(store.clone()));
         background.spawn_on(
-            groups::follow_hints(groups.clone(), bus.clone(), stopping.clone()),
-            &runtime,
+            tasks.watched(
+                "hints about groups",
+                groups::follow_hints(groups.clone(), bus.clone(), stopping.clone()),
+            ),
+            runtime,
         );
+        let publisher = announcer::Publisher {
+            store: store.clone(),
+            bus: bus.clone(),
+            groups: groups.clone(),
+        };
         let announcer = Announcer::start(
-            store.clone(),
-            bus.clone(),
-            groups.clone(),
+            publisher,
+            metrics.clone(),
+            tasks,
             &background,
-            &runtime,
             stopping.clone(),
         );
-        let appenders = Appenders::new(store.clone(), clock, appending.clone(), runtime.clone());
+        let appenders = Appenders::new(
+            store.clone(),
+            clock,
+            metrics,
+            appending.clone(),
+            runtime.clone(),
+        );
         let completion = Arc::new(Completion::new(
             store.clone(),
             groups.clone(),
@@ -115,8 +133,11 @@ impl Log {
         ));
         appenders.connect(completion.clone(), announcer.clone());
         background.spawn_on(
-            appender::sweep(appenders.clone(), stopping.clone()),
-            &runtime,
+            tasks.watched(
+                "appenders' sweep",
+                appender::sweep(appenders.clone(), stopping.clone()),
+            ),
+            runtime,
         );
         let parts = Parts {
             bus,

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -14,6 +13,7 @@ use crate::bus::{Bus, Control, Deliveries, Delivery};
 use crate::clock::Clock;
 use crate::domain::{Change, Entry, Seq, SessionId, StreamId, Timestamp};
 use crate::store::{Store, StoreError};
+use crate::tasks::Tasks;
 
 /// The stream is read this often, whether or not a hint came.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -50,7 +50,7 @@ impl Revocations {
         bus: Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
         access_ttl: Duration,
-        runtime: &Handle,
+        tasks: &Tasks,
     ) -> Result<Arc<Self>, StoreError> {
         let this = Arc::new(Self {
             ended: RwLock::default(),
@@ -64,7 +64,9 @@ impl Revocations {
             position: 0,
         };
         reader.read_back(&this).await?;
-        let follower = runtime.spawn(follow(Arc::downgrade(&this), reader, bus));
+        let following = follow(Arc::downgrade(&this), reader, bus);
+        let following = tasks.watched("revoked sessions", following);
+        let follower = tasks.runtime().spawn(following);
         assert!(
             this.follower.set(follower.abort_handle()).is_ok(),
             "set once, here"

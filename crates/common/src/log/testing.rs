@@ -338,7 +338,8 @@ fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Log {
         store,
         bus,
         Arc::new(SystemClock),
-        tokio::runtime::Handle::current(),
+        &crate::telemetry::Metrics::default(),
+        &crate::tasks::Tasks::new(tokio_util::sync::CancellationToken::new()),
     )
 }
 

@@ -14,11 +14,11 @@ impl Drop for Folder {
     }
 }
 
-async fn fresh_store() -> (Arc<dyn Store>, Folder) {
+async fn fresh_store() -> Option<(Arc<dyn Store>, Folder)> {
     let name = format!("tidings-log-{}", uuid::Uuid::now_v7());
     let folder = Folder(std::env::temp_dir().join(name));
     let store = SqliteStore::open(&folder.0.join("test.db")).unwrap();
-    (Arc::new(store), folder)
+    Some((Arc::new(store), folder))
 }
 
 log_contract!(fresh_store);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Presence;
+use super::{MAX_STREAMS, Presence};
 use crate::domain::{ChannelId, Cursor, SessionId, StreamId, UserId};
 
 macro_rules! presence_contract {
@@ -19,6 +19,9 @@ macro_rules! presence_contract {
             of_concurrent_callers_one_redeems,
             an_unknown_session_has_acknowledged_nothing,
             positions_rise_and_never_fall,
+            large_positions_are_told_apart,
+            positions_rise_though_calls_overlap,
+            a_session_cannot_make_it_remember_any_number_of_streams,
             sessions_are_told_apart,
         }
     };
@@ -26,7 +29,9 @@ macro_rules! presence_contract {
         $(
             #[tokio::test]
             async fn $name() {
-                $crate::presence::contract::$name($fresh().await).await;
+                if let Some(presence) = $fresh().await {
+                    $crate::presence::contract::$name(presence).await;
+                }
             }
         )*
     };
@@ -78,6 +83,47 @@ pub(super) async fn positions_rise_and_never_fall(presence: Arc<dyn Presence>) {
         presence.acknowledged(session).await.unwrap(),
         Cursor::from([(first, 5), (second, 9)])
     );
+}
+
+/// A client may claim any position.
+pub(super) async fn large_positions_are_told_apart(presence: Arc<dyn Presence>) {
+    let session = SessionId::generate();
+    let stream = StreamId::User(UserId::generate());
+    for seq in [u64::MAX - 2, u64::MAX - 1, 9, u64::MAX - 3] {
+        let cursor = Cursor::from([(stream, seq)]);
+        presence.record(session, &cursor).await.unwrap();
+    }
+    let known = presence.acknowledged(session).await.unwrap();
+    assert_eq!(known[&stream], u64::MAX - 1);
+}
+
+pub(super) async fn positions_rise_though_calls_overlap(presence: Arc<dyn Presence>) {
+    let session = SessionId::generate();
+    let stream = StreamId::User(UserId::generate());
+    let cursors: Vec<Cursor> = (1..=64).map(|seq| Cursor::from([(stream, seq)])).collect();
+    let calls = cursors
+        .iter()
+        .map(|cursor| presence.record(session, cursor));
+    for outcome in futures_util::future::join_all(calls).await {
+        outcome.unwrap();
+    }
+    assert_eq!(presence.acknowledged(session).await.unwrap()[&stream], 64);
+}
+
+pub(super) async fn a_session_cannot_make_it_remember_any_number_of_streams(
+    presence: Arc<dyn Presence>,
+) {
+    let session = SessionId::generate();
+    let streams = std::iter::repeat_with(|| (StreamId::User(UserId::generate()), 1));
+    let many: Cursor = streams.take(MAX_STREAMS + 10).collect();
+    presence.record(session, &many).await.unwrap();
+    let kept = presence.acknowledged(session).await.unwrap();
+    assert_eq!(kept.len(), MAX_STREAMS);
+    // Those that are known still rise.
+    let (known, _) = kept.first_key_value().unwrap();
+    let higher = Cursor::from([(*known, 2)]);
+    presence.record(session, &higher).await.unwrap();
+    assert_eq!(presence.acknowledged(session).await.unwrap()[known], 2);
 }
 
 pub(super) async fn sessions_are_told_apart(presence: Arc<dyn Presence>) {

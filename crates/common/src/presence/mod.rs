@@ -1,11 +1,15 @@
 //! What is known of people and their connections beyond the log: here, tickets that were used
 //! and positions that devices have acknowledged. All of it may be lost without losing data.
+//!
+//! There are no counters: nothing counts across processes until rates are limited.
 
 #[cfg(test)]
 mod contract;
 mod memory;
+mod redis;
 
 pub use memory::MemoryPresence;
+pub use redis::{OpenError as RedisOpenError, RedisPresence};
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,6 +18,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::domain::{Cursor, SessionId};
+
+/// Streams remembered per session. Beyond, new ones are passed over.
+const MAX_STREAMS: usize = 4_096;
+/// How long positions are kept after the last call for the session.
+const ACKS_KEPT: Duration = Duration::from_secs(25 * 3600);
 
 /// Single use of realtime tickets.
 #[async_trait]

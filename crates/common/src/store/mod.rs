@@ -9,6 +9,8 @@ mod error;
 mod mongo;
 mod projection;
 mod query;
+mod revision;
+mod run;
 mod sqlite;
 
 pub use error::StoreError;
@@ -36,8 +38,9 @@ pub trait LogStore: Send + Sync {
     ///
     /// An entry is refused if its position or its key is taken in its stream; then those before
     /// it in the run are in and those behind it were not tried ([`Appended::landed`]).
-    /// The caller must know that the position before the first is committed: the store refuses
-    /// duplicates, the caller prevents holes. (A store that notices that a run would leave one,
+    /// The caller must know that the position before the first is committed, and must not have
+    /// known it for so long that the first may have been taken and trimmed since: the store
+    /// refuses duplicates, the caller prevents holes. (A store that notices that a run would leave one,
     /// or is not a run, answers `Corrupt`.)
     ///
     /// A call whose future is dropped may still take effect, for any prefix of the run.
@@ -112,7 +115,8 @@ pub trait LogStore: Send + Sync {
     ) -> Result<PendingPage, StoreError>;
 
     /// Takes pending entries over, each by compare-and-swap on the time it was last taken:
-    /// true where it was still pending as of `claim.seen` and is now as of `now`.
+    /// true where it was still pending as of `claim.seen` and is now as of `now` (or a
+    /// millisecond later where that was `seen`, so that of several who saw the same one wins).
     async fn claim(&self, claims: &[Claim], now: Timestamp) -> Result<Vec<bool>, StoreError>;
 
     /// These entries are applied and announced: they are pending no more. Unknown and settled

@@ -72,6 +72,18 @@ pub struct Claim {
     pub seen: Timestamp,
 }
 
+impl Claim {
+    /// Since when the entry is pending once it is taken over at `now`. Never `seen` again: else
+    /// whoever else has seen that would take it over, too.
+    pub(super) fn taken(&self, now: Timestamp) -> Timestamp {
+        if now == self.seen {
+            now.plus_millis(1)
+        } else {
+            now
+        }
+    }
+}
+
 /// An account to be made.
 #[derive(Debug, Clone)]
 pub struct NewUser {

@@ -45,13 +45,13 @@ impl Delta {
 
     #[must_use]
     pub fn of_ephemeral(at: Timestamp, actor: Option<UserId>, what: &Ephemeral) -> Self {
-        let (kind, data) = match what {
-            Ephemeral::UserChanged { user } => ("user.changed", json!({ "user": user })),
+        let data = match what {
+            Ephemeral::UserChanged { user } => json!({ "user": user }),
         };
         Self {
             stream: None,
             seq: None,
-            kind: kind.to_owned(),
+            kind: what.kind().to_owned(),
             at: at.to_string(),
             actor,
             data: object(data),

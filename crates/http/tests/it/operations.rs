@@ -1,6 +1,9 @@
+use std::io::Write as _;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
+use tidings_http::probe::ask_health;
+use tidings_http::server::bind;
 
 use super::harness::TestServer;
 
@@ -23,6 +26,31 @@ async fn readiness_depends_on_what_is_required_only() {
     let response = server.get("/healthz").send().await.unwrap();
     assert_eq!(response.status(), 200);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn the_health_command_asks_the_running_server() {
+    let ask = |address| tokio::task::spawn_blocking(move || ask_health(address));
+    let server = TestServer::start();
+    let address = server.address;
+    server.world.store_is_down.store(true, Ordering::SeqCst);
+    ask(address).await.unwrap().unwrap();
+    server.stop().await;
+    ask(address).await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
+async fn the_health_command_takes_no_other_answer_for_health() {
+    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    listener.set_nonblocking(false).unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = tokio::task::spawn_blocking(move || ask_health(address));
+    let (mut connection, _) = listener.accept().unwrap();
+    connection
+        .write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
+        .unwrap();
+    let error = asked.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("503"), "{error}");
 }
 
 #[tokio::test]

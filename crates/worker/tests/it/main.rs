@@ -22,8 +22,10 @@ use tidings_common::domain::{
 };
 use tidings_common::log::Log;
 use tidings_common::store::{LogStore as _, SqliteStore, StateStore as _, Store};
+use tidings_common::tasks::Tasks;
+use tidings_common::telemetry::Metrics;
 use tidings_worker::Relay;
-use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 /// When the processes died.
 fn then() -> Timestamp {
@@ -67,9 +69,10 @@ impl World {
             store.clone(),
             bus.clone(),
             Arc::new(SystemClock),
-            Handle::current(),
+            &Metrics::default(),
+            &Tasks::new(CancellationToken::new()),
         );
-        let relay = Relay::new(store.clone(), log, clock.clone());
+        let relay = Relay::new(store.clone(), log, clock.clone(), &Metrics::default());
         Self {
             folder,
             store,
@@ -333,10 +336,11 @@ async fn two_relays_share_the_work() {
         store.clone(),
         world.bus.clone(),
         Arc::new(SystemClock),
-        Handle::current(),
+        &Metrics::default(),
+        &Tasks::new(CancellationToken::new()),
     );
     let clock: Arc<dyn Clock> = world.clock.clone();
-    let other = Relay::new(store, log, clock);
+    let other = Relay::new(store, log, clock, &Metrics::default());
     let (one, two) = tokio::join!(world.relay.pass(), other.pass());
     assert_eq!(
         one.unwrap() + two.unwrap(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Server, now};
+use crate::harness::{Server, now, until};
 
 const WEBSOCKET: &str = "/v1/ws";
 
@@ -137,5 +137,26 @@ async fn a_full_server_is_not_ready_and_answers_503() {
         server.open(&path, &[]).await.is_ok(),
         "the ticket is still good"
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_cut_off_from_the_bus_takes_nobody_until_it_is_back() {
+    let server = Server::start().await;
+    let who = server.login();
+    let mut client = server.connect(&who).await;
+    let id = client.hello["server"].as_str().unwrap().parse().unwrap();
+    server.bus.interrupt(id);
+    until("the server is not ready", || async {
+        server.status("/readyz").await == 503
+    })
+    .await;
+    let refused = server.open(&server.path(&server.ticket(&who)), &[]).await;
+    assert_eq!(refused.unwrap_err(), 503);
+    server.bus.sever(id);
+    // Whoever was connected stays, and is told to sync.
+    assert_eq!(client.frame().await["type"], "resume");
+    assert_eq!(server.status("/readyz").await, 200);
+    server.connect(&who).await;
     server.stop().await;
 }

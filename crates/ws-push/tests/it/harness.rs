@@ -18,7 +18,8 @@ use tidings_common::domain::{
 };
 use tidings_common::log::Revocations;
 use tidings_common::presence::MemoryPresence;
-use tidings_common::store::SqliteStore;
+use tidings_common::store::{SqliteStore, StateStore as _};
+use tidings_common::tasks::Tasks;
 use tidings_common::telemetry::Metrics;
 use tidings_http::access_log::AccessLog;
 use tidings_http::health::{self, Readiness};
@@ -49,21 +50,33 @@ impl Server {
 
     /// `settings`: `("WS__HEARTBEAT_MS", "100")` and so on.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::over(settings, |_| {}).await
+    }
+
+    /// With something else behind the traits.
+    pub(crate) async fn over(
+        settings: &[(&str, &str)],
+        exchange: impl FnOnce(&mut Backends),
+    ) -> Self {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let config = config(settings).with_bound_address(address);
         let directory = std::env::temp_dir().join(format!("tidings-{}", EntryId::generate()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let bus = MemoryBus::new(config.bus.partitions);
-        let backends = Backends {
-            store: Arc::new(SqliteStore::open(&directory.join("tidings.db")).unwrap()),
+        let store = Arc::new(SqliteStore::open(&directory.join("tidings.db")).unwrap());
+        let mut backends = Backends {
+            meta: store.meta().await.unwrap(),
+            store,
             bus: Arc::new(bus.clone()),
             presence: Arc::new(MemoryPresence::new(clock.clone())),
         };
+        exchange(&mut backends);
         let keys = Arc::new(Keys::new(config.auth.secret.as_ref().unwrap()));
         let metrics = Data::new(Metrics::default());
         let shutdown = CancellationToken::new();
-        let service = service(&config, &backends, &keys, clock, &metrics, &shutdown).await;
+        let tasks = Tasks::new(shutdown.clone());
+        let service = service(&config, &backends, &keys, clock, &metrics, &tasks).await;
         let stopped = tokio::spawn(run(listener, service, metrics.clone()));
         let server = Self {
             address,
@@ -232,23 +245,20 @@ async fn service(
     keys: &Arc<Keys>,
     clock: Arc<dyn Clock>,
     metrics: &Metrics,
-    shutdown: &CancellationToken,
+    tasks: &Tasks,
 ) -> PushService {
-    let runtime = tokio::runtime::Handle::current();
     let (store, bus) = (backends.store.clone(), backends.bus.clone());
     let ttl = config.auth.access_ttl;
-    let revocations = Revocations::start(store, bus, clock.clone(), ttl, &runtime)
+    let revocations = Revocations::start(store, bus, clock.clone(), ttl, tasks)
         .await
         .unwrap();
     let surroundings = Surroundings {
         keys: keys.clone(),
         clock,
         revocations,
-        runtime,
+        tasks: tasks.clone(),
     };
-    PushService::start(config, backends, surroundings, metrics, shutdown.clone())
-        .await
-        .unwrap()
+    PushService::start(config, backends, surroundings, metrics)
 }
 
 async fn run(listener: std::net::TcpListener, service: PushService, metrics: Data<Metrics>) {

@@ -9,6 +9,7 @@ mod admission;
 mod clients;
 mod delivery;
 mod endings;
+mod failures;
 mod framing;
 mod harness;
 mod slow;

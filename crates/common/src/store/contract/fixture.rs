@@ -21,18 +21,18 @@ pub(super) fn channel_id(stream: StreamId) -> ChannelId {
     }
 }
 
-pub(super) fn text(content: &str) -> Change {
+pub(in crate::store) fn text(content: &str) -> Change {
     Change::MessageCreated(Box::new(MessageState {
         content: content.to_owned(),
         ..MessageState::default()
     }))
 }
 
-pub(super) fn fence() -> Change {
+pub(in crate::store) fn fence() -> Change {
     Change::MembersChanged { gv: 1 }
 }
 
-pub(super) fn edit(message: u64, content: &str) -> Change {
+pub(in crate::store) fn edit(message: u64, content: &str) -> Change {
     Change::MessageEdited {
         message,
         content: Some(content.to_owned()),
@@ -73,7 +73,7 @@ pub(super) fn run(
 }
 
 /// Appends a run at the stream's head and expects all of it to land.
-pub(super) async fn fill(
+pub(in crate::store) async fn fill(
     store: &dyn Store,
     stream: StreamId,
     changes: impl IntoIterator<Item = Change>,
@@ -85,7 +85,7 @@ pub(super) async fn fill(
 }
 
 /// Appends one entry by `actor` and applies it.
-pub(super) async fn commit(
+pub(in crate::store) async fn commit(
     store: &dyn Store,
     stream: StreamId,
     actor: UserId,
@@ -99,7 +99,7 @@ pub(super) async fn commit(
     entry
 }
 
-pub(super) async fn apply(store: &dyn Store, entry: &Entry) {
+pub(in crate::store) async fn apply(store: &dyn Store, entry: &Entry) {
     store
         .apply(entry.stream, entry.seq, project(entry))
         .await

@@ -134,6 +134,21 @@ pub(in crate::store) async fn a_claim_compares_when_it_was_last_taken(store: Arc
     );
 }
 
+pub(in crate::store) async fn of_claims_at_the_time_seen_one_wins(store: Arc<dyn Store>) {
+    let stream = channel();
+    fill(&*store, stream, [fence()]).await;
+    let seen = at(1);
+    let claim = Claim {
+        stream,
+        seq: 1,
+        seen,
+    };
+    let won = store.claim(&[claim, claim], seen).await.unwrap();
+    assert_eq!(won, [true, false]);
+    let found = store.pending(at(LATE), None, 9).await.unwrap().items;
+    assert_eq!(found[0].since, at(2));
+}
+
 pub(in crate::store) async fn one_of_many_claims_wins(store: Arc<dyn Store>) {
     let stream = channel();
     let seqs: Vec<Seq> = (1..=20).collect();

@@ -61,4 +61,4 @@ pub(super) fn decode_message(data: &str) -> Result<domain::MessageState, Unreada
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::store) mod tests;

@@ -21,7 +21,7 @@ fn message(reacted: UserId) -> MessageState {
     }
 }
 
-fn example(kind: Kind) -> Change {
+pub(in crate::store) fn example(kind: Kind) -> Change {
     let user = UserId::generate();
     let session = SessionId::generate();
     let channel = ChannelId::generate();
@@ -49,7 +49,9 @@ fn example(kind: Kind) -> Change {
         Kind::ChannelCreated => Change::ChannelCreated { channel, name },
         Kind::ChannelUpdated => Change::ChannelUpdated { channel, name },
         Kind::ChannelDeleted => Change::ChannelDeleted { channel },
-        Kind::MembersChanged => Change::MembersChanged { gv: u64::MAX },
+        Kind::MembersChanged => Change::MembersChanged {
+            gv: (1 << 53) + 1, // more than a double holds
+        },
         Kind::MessageCreated => Change::MessageCreated(Box::new(message(user))),
         Kind::MessageEdited => Change::MessageEdited {
             message: 7,

@@ -4,58 +4,121 @@
 //! journals, whatever the address's options or the server's defaults say. Nothing outside this
 //! module knows MongoDB.
 
+mod accounts;
+mod append;
+mod apply;
+mod entry;
 mod failure;
+mod field;
+mod find;
+mod groups;
+mod indexes;
+mod log_store;
+mod message_changes;
+mod messages;
 mod open;
+mod outcome;
+mod pending;
+mod reads;
+mod schema;
+mod settle;
+mod state_store;
+mod trim;
+
+#[cfg(test)]
+mod command_tests;
+#[cfg(test)]
+mod contract_tests;
+#[cfg(test)]
+mod entry_tests;
+#[cfg(test)]
+mod open_tests;
+#[cfg(test)]
+mod recording;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::future::Future;
 use std::time::Duration;
 
-use mongodb::Database;
+use mongodb::bson::RawDocumentBuf;
+use mongodb::options::{Acknowledgment, WriteConcern};
+use mongodb::{Collection, Database};
 use tokio::runtime::Handle;
 
 use super::StoreError;
+use append::Appends;
 use failure::{Failure, NoAnswer};
 
 pub use open::OpenError;
 
 /// How long a call waits. Beyond it a read is `Unavailable` and a write `Uncertain`.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// How long the server works at a read, and waits for a majority to have a write: less than
+/// [`DEADLINE`], so that connections come back from whoever has stopped waiting.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// What every write waits for.
+fn write_concern() -> WriteConcern {
+    let majority = WriteConcern::builder().w(Acknowledgment::Majority);
+    majority.journal(true).w_timeout(PATIENCE).build()
+}
 
 /// `LogStore` and `StateStore` in one database. Any number of processes may share it.
 pub struct MongoStore {
     database: Database,
+    entries: Collection<RawDocumentBuf>,
+    floors: Collection<RawDocumentBuf>,
+    appends: Appends,
     /// Where the driver's futures run.
     runtime: Handle,
 }
 
 impl MongoStore {
+    /// `database` promises majority reads and writes already (see `open`).
+    fn new(database: Database) -> Self {
+        let runtime = Handle::current();
+        let entries = database.collection(entry::ENTRIES);
+        Self {
+            floors: database.collection(trim::FLOORS),
+            appends: Appends::start(entries.clone(), &runtime),
+            entries,
+            database,
+            runtime,
+        }
+    }
+
     /// Waits for a piece of work that changes nothing.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.answer(work).await.map_err(Failure::of_read)
+    }
+
+    /// Waits for a piece of work that may change something. What nobody waits for any more may
+    /// still take effect.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.answer(work).await.map_err(Failure::of_write)
+    }
+
+    /// What a piece of work comes to, in time.
     ///
     /// It runs in a task of its own, because a future of the driver that is dropped between
     /// request and answer costs its connection; and on the runtime that the store was opened
     /// on, because connections belong to the runtime that made them, and those of HTTP workers
     /// end before the log does.
-    async fn read<T: Send + 'static>(
+    async fn answer<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, Failure> {
         match tokio::time::timeout(DEADLINE, self.runtime.spawn(work)).await {
-            Ok(Ok(done)) => done.map_err(Failure::of_read),
-            Ok(Err(ended)) => Err(StoreError::Unavailable(ended.into())),
-            Err(_) => Err(StoreError::Unavailable(NoAnswer.into())),
-        }
-    }
-
-    /// Waits for a piece of work that may change something; see [`MongoStore::read`]. What
-    /// nobody waits for any more may still take effect.
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        match tokio::time::timeout(DEADLINE, self.runtime.spawn(work)).await {
-            Ok(Ok(done)) => done.map_err(Failure::of_write),
-            Ok(Err(ended)) => Err(StoreError::Uncertain(ended.into())),
-            Err(_) => Err(StoreError::Uncertain(NoAnswer.into())),
+            Ok(Ok(done)) => done,
+            Ok(Err(ended)) => Err(Failure::NoAnswer(ended.into())),
+            Err(_) => Err(Failure::NoAnswer(NoAnswer.into())),
         }
     }
 }

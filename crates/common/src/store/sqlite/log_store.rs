@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::row::{self, ENTRY, signed};
 use super::{Failure, SqliteStore, messages, pending};
-use crate::domain::{Change, ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
+use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
+use crate::store::run::{NOT_A_RUN, copied_message, is_run};
 use crate::store::{Appended, Claim, LogStore, Page, PendingPage, StoreError, Window, doc};
 
 #[async_trait]
@@ -143,7 +144,9 @@ fn append(connection: &Connection, run: &[(Entry, String)]) -> Result<Appended, 
     let Some((first, _)) = run.first() else {
         return Ok(Appended { landed: 0 });
     };
-    check_run(run)?;
+    if !is_run(run.iter().map(|(entry, _)| entry)) {
+        return Err(Failure::corrupt(NOT_A_RUN));
+    }
     let head = head(connection, first.stream)?.seq;
     if first.seq > head + 1 {
         return Err(Failure::corrupt(format!(
@@ -176,34 +179,6 @@ fn append(connection: &Connection, run: &[(Entry, String)]) -> Result<Appended, 
         }
     }
     Ok(Appended { landed: run.len() })
-}
-
-/// A run that is none would leave holes.
-fn check_run(run: &[(Entry, String)]) -> Result<(), Failure> {
-    let follows = run.windows(2).all(|pair| {
-        let [(one, _), (next, _)] = pair else {
-            return true;
-        };
-        one.stream == next.stream && one.seq.checked_add(1) == Some(next.seq)
-    });
-    if follows && run.first().is_some_and(|(first, _)| first.seq > 0) {
-        return Ok(());
-    }
-    Err(Failure::corrupt(
-        "a run of entries whose positions do not follow each other",
-    ))
-}
-
-/// The message whose content stands in this entry as well until it is applied.
-fn copied_message(change: &Change) -> Option<Seq> {
-    match change {
-        Change::MessageEdited {
-            message,
-            content: Some(_),
-            ..
-        } => Some(*message),
-        _ => None,
-    }
 }
 
 pub(super) fn head(connection: &Connection, stream: StreamId) -> Result<Head, Failure> {

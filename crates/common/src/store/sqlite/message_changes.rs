@@ -8,6 +8,7 @@ use super::row::{self, signed};
 use crate::domain::{
     Change, ChannelId, Kind, MessageState, ReactionCount, Seq, StreamId, Timestamp, UserId,
 };
+use crate::store::revision::{self, Reactors};
 use crate::store::{StateChange, doc};
 
 pub(super) fn apply(
@@ -72,12 +73,7 @@ fn edit(
     edited_at: Timestamp,
 ) -> Result<(), Failure> {
     if let Some(mut state) = read_older(connection, at)? {
-        if let Some(content) = content
-            && !state.deleted
-        {
-            content.clone_into(&mut state.content);
-            state.edited_at = Some(edited_at);
-        }
+        revision::edit(&mut state, content, edited_at);
         write(connection, at, state)?;
     }
     // The content has moved into the message, or is out of date: either way it goes from here.
@@ -88,10 +84,7 @@ fn delete(connection: &Connection, at: At) -> Result<(), Failure> {
     let Some(mut state) = read_older(connection, at)? else {
         return Ok(());
     };
-    state.content.clear();
-    state.mentions.clear();
-    state.reactions.clear();
-    state.deleted = true;
+    revision::delete(&mut state);
     write(connection, at, state)?;
     connection
         .prepare_cached(
@@ -134,48 +127,29 @@ fn react(
                 present,
                 signed(at.seq)
             ])?;
-        count(connection, at, emoji, &mut state.reactions)?;
+        let reactors = reactors(connection, at, emoji)?;
+        revision::count(&mut state, emoji, reactors);
     }
     write(connection, at, state)
 }
 
-/// Brings the count of one emoji up to date. An emoji keeps its place while it is used.
-fn count(
-    connection: &Connection,
-    at: At,
-    emoji: &str,
-    reactions: &mut Vec<ReactionCount>,
-) -> Result<(), Failure> {
+fn reactors(connection: &Connection, at: At, emoji: &str) -> Result<Reactors, Failure> {
     let mut statement = connection.prepare_cached(
         "SELECT user FROM reactions
          WHERE channel = ?1 AND message = ?2 AND emoji = ?3 AND present = 1 ORDER BY since",
     )?;
-    let mut users = Vec::new();
-    let mut count = 0;
+    let mut reactors = Reactors {
+        count: 0,
+        first: Vec::new(),
+    };
     let mut rows = statement.query(params![at.channel.as_bytes(), signed(at.message), emoji])?;
     while let Some(row) = rows.next()? {
-        count += 1;
-        if users.len() < ReactionCount::SAMPLE {
-            users.push(UserId::from_bytes(row.get(0)?));
+        reactors.count += 1;
+        if reactors.first.len() < ReactionCount::SAMPLE {
+            reactors.first.push(UserId::from_bytes(row.get(0)?));
         }
     }
-    let place = reactions.iter().position(|known| known.emoji == emoji);
-    match (place, count) {
-        (Some(place), 0) => {
-            reactions.remove(place);
-        }
-        (Some(place), _) => {
-            reactions[place].count = count;
-            reactions[place].users = users;
-        }
-        (None, 0) => {}
-        (None, _) => reactions.push(ReactionCount {
-            emoji: emoji.to_owned(),
-            count,
-            users,
-        }),
-    }
-    Ok(())
+    Ok(reactors)
 }
 
 /// The message's state if it is older than the entry; None also if there is no such message.

@@ -33,8 +33,8 @@ pub(super) fn of_stream(
         .collect()
 }
 
-pub(super) const ANY_SQL: &str = "SELECT EXISTS (SELECT 1 FROM entries INDEXED BY entries_pending
-     WHERE pending IS NOT NULL AND s = ?1)";
+pub(super) const ANY_SQL: &str = "SELECT 1 FROM entries INDEXED BY entries_pending
+     WHERE pending IS NOT NULL AND s = ?1 LIMIT 1";
 
 pub(super) fn with_pending(
     connection: &Connection,
@@ -43,7 +43,7 @@ pub(super) fn with_pending(
     let mut statement = connection.prepare_cached(ANY_SQL)?;
     let mut found = Vec::new();
     for stream in streams {
-        if statement.query_row([stream.to_bytes()], |row| row.get(0))? {
+        if statement.exists([stream.to_bytes()])? {
             found.push(*stream);
         }
     }
@@ -154,7 +154,7 @@ pub(super) fn claim(
             claim.stream.to_bytes(),
             signed(claim.seq),
             claim.seen.as_millis(),
-            now.as_millis(),
+            claim.taken(now).as_millis(),
         ])?;
         won.push(changed == 1);
     }

@@ -40,12 +40,12 @@ impl Drop for Scratch {
     }
 }
 
-async fn fresh_store() -> Fresh {
+async fn fresh_store() -> Option<Fresh> {
     let scratch = Scratch::new();
-    Fresh {
+    Some(Fresh {
         store: Arc::new(scratch.open()),
         guard: Box::new(scratch),
-    }
+    })
 }
 
 mod contract {

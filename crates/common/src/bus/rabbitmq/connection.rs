@@ -1,0 +1,178 @@
+//! Connections to the broker: where it is, how long to wait for it, and when to try again.
+
+use std::error::Error;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties};
+use tokio::time::timeout;
+
+use super::super::BusError;
+use super::codec::{Codec, FRAME_BYTES};
+
+/// Seconds: a peer that has been silent for twice as long is gone.
+const HEARTBEAT_SECS: u16 = 15;
+/// For a connection with its first channel and the exchanges, and for what follows on it.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// For one request to the broker.
+pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// Between attempts: doubled from the first to the last, with jitter.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// Where the broker is, and how to speak to it.
+#[derive(Debug)]
+pub(super) struct Broker {
+    /// Of one cluster, so that any will do; not empty.
+    addresses: Vec<AMQPUri>,
+    /// Which one is tried next: the one that answered last, or the one after a failure.
+    next: AtomicUsize,
+    pub(super) codec: Codec,
+}
+
+/// A connection on which the exchanges exist. Dropping it closes it.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) channel: Channel,
+}
+
+/// What the broker did not do.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("the broker refused")]
+    Broker(#[from] lapin::Error),
+    #[error("the broker did not answer in time")]
+    Timeout,
+    #[error(
+        "the broker's frames are limited to {0} bytes, which is too small for the recipients of \
+         a large delta; its frame_max must be at least {FRAME_BYTES}"
+    )]
+    SmallFrames(u32),
+    #[error("the broker cannot be reached")]
+    Away,
+    #[error("the broker takes no messages for now")]
+    Blocked,
+    #[error("the broker did not take the message")]
+    Nacked,
+    #[error("the queue is gone")]
+    QueueGone,
+    #[error("the bus has been shut down")]
+    ShutDown,
+}
+
+impl From<Failure> for BusError {
+    fn from(failure: Failure) -> Self {
+        Self(Box::new(failure))
+    }
+}
+
+impl Broker {
+    pub(super) fn new(addresses: Vec<AMQPUri>, codec: Codec) -> Self {
+        Self {
+            addresses,
+            next: AtomicUsize::new(0),
+            codec,
+        }
+    }
+
+    /// Connects to one of the addresses, each tried once.
+    pub(super) async fn connect(&self, purpose: &str) -> Result<Link, Failure> {
+        let mut failure = Failure::Away;
+        for _ in &self.addresses {
+            let place = self.next.load(Ordering::Relaxed);
+            let attempt = self.connect_to(place % self.addresses.len(), purpose);
+            match timeout(CONNECT_DEADLINE, attempt).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(refused)) => failure = refused,
+                Err(_) => failure = Failure::Timeout,
+            }
+            // Another connection may have moved on from the same address already.
+            let next = place.wrapping_add(1);
+            let moved =
+                self.next
+                    .compare_exchange(place, next, Ordering::Relaxed, Ordering::Relaxed);
+            tracing::debug!(
+                bus.address = place % self.addresses.len(),
+                moved = moved.is_ok(),
+                error = &failure as &dyn Error,
+                "an address of the broker failed"
+            );
+        }
+        Err(failure)
+    }
+
+    async fn connect_to(&self, place: usize, purpose: &str) -> Result<Link, Failure> {
+        let name = format!("{} {purpose}", self.codec.topology.prefix);
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let address = self.addresses[place].clone();
+        let connection = Connection::connect_uri(address, properties).await?;
+        let frame_bytes = connection.configuration().frame_max();
+        if frame_bytes < FRAME_BYTES {
+            return Err(Failure::SmallFrames(frame_bytes));
+        }
+        let channel = connection.create_channel().await?;
+        self.codec.topology.declare_exchanges(&channel).await?;
+        Ok(Link {
+            connection,
+            channel,
+        })
+    }
+}
+
+impl Link {
+    /// Says goodbye; the broker would notice all the same.
+    pub(super) async fn close(self) {
+        let goodbye = self.connection.close(200, "done".into());
+        if !matches!(timeout(CLOSE_DEADLINE, goodbye).await, Ok(Ok(()))) {
+            tracing::debug!("a connection to the broker was not closed in order");
+        }
+    }
+}
+
+/// One request to the broker, within its deadline.
+pub(super) async fn request<T>(
+    asked: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Failure> {
+    match timeout(REQUEST_DEADLINE, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Failure::Timeout),
+    }
+}
+
+/// Growing pauses with jitter.
+#[derive(Debug)]
+pub(super) struct Backoff(Duration);
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Self(FIRST_RETRY)
+    }
+
+    pub(super) async fn pause(&mut self) {
+        tokio::time::sleep(self.0.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        self.0 = (self.0 * 2).min(LAST_RETRY);
+    }
+}
+
+/// An address in `bus.urls` cannot be understood. It is not quoted: it holds a password.
+#[derive(Debug, thiserror::Error)]
+#[error("address {} of bus.urls is not an AMQP URL", .0 + 1)]
+pub struct BadAddress(pub usize);
+
+/// Reads addresses. Ours are heartbeats (unless the URL asks for more frequent ones) and frames.
+pub(super) fn parse_addresses<'a>(
+    urls: impl Iterator<Item = &'a str>,
+) -> Result<Vec<AMQPUri>, BadAddress> {
+    urls.enumerate()
+        .map(|(place, url)| {
+            let mut address: AMQPUri = url.parse().map_err(|_| BadAddress(place))?;
+            let heartbeat = address.query.heartbeat.unwrap_or(HEARTBEAT_SECS);
+            address.query.heartbeat = Some(heartbeat.clamp(1, HEARTBEAT_SECS));
+            address.query.frame_max = Some(FRAME_BYTES);
+            Ok(address)
+        })
+        .collect()
+}

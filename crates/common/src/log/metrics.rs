@@ -1,0 +1,98 @@
+//! What the log counts and measures.
+
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::append::{AppendError, Committed};
+use crate::telemetry::{Buckets, HistogramFamily, Metrics, SECONDS};
+
+/// Sizes of batches; the largest has 256 entries.
+const ENTRIES: Buckets = Buckets::new(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]);
+
+/// Handles on the metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct LogMetrics {
+    appends: HistogramFamily<Outcome>,
+    appends_waiting: Gauge,
+    pub(super) batches: Histogram,
+    pub(super) races: Counter,
+    pub(super) uncertain: Counter,
+    pub(super) announcements_waiting: Gauge,
+    pub(super) left_to_relay: Counter,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+impl LogMetrics {
+    pub(super) fn register(metrics: &Metrics) -> Self {
+        Self {
+            appends: metrics.histograms(
+                "log_append_seconds",
+                "From asking for an append to its answer, waiting in the queue included",
+                SECONDS,
+            ),
+            appends_waiting: metrics.gauge(
+                "log_appends_waiting",
+                "Appends that are queued or under way",
+            ),
+            batches: metrics.histogram(
+                "log_batch_entries",
+                "Entries committed by one call to the store",
+                ENTRIES,
+            ),
+            races: metrics.counter(
+                "log_races",
+                "Batches refused because another process was faster",
+            ),
+            uncertain: metrics.counter(
+                "log_uncertain_batches",
+                "Batches of which it was not known whether they are in",
+            ),
+            announcements_waiting: metrics.gauge(
+                "log_announcements_waiting",
+                "Committed entries that wait to be announced",
+            ),
+            left_to_relay: metrics.counter(
+                "log_entries_left_to_relay",
+                "Committed entries whose announcing failed or had no room",
+            ),
+        }
+    }
+
+    /// Measures an append, whose caller may give up at any time.
+    pub(super) async fn measure(
+        &self,
+        append: impl Future<Output = Result<Committed, AppendError>>,
+    ) -> Result<Committed, AppendError> {
+        let started = Instant::now();
+        self.appends_waiting.inc();
+        let waiting = Waiting(&self.appends_waiting);
+        let answer = append.await;
+        drop(waiting);
+        let outcome = match &answer {
+            Ok(Committed { replayed: true, .. }) => "repeated",
+            Ok(_) => "committed",
+            Err(AppendError::Refused(_)) => "refused",
+            Err(AppendError::KeyReused) => "key_reused",
+            Err(AppendError::Unavailable) => "unavailable",
+        };
+        let seconds = self.appends.get_or_create(&Outcome { outcome });
+        seconds.observe(started.elapsed().as_secs_f64());
+        answer
+    }
+}
+
+struct Waiting<'a>(&'a Gauge);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

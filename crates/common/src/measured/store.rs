@@ -1,0 +1,93 @@
+//! A store with its calls measured.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Calls;
+use crate::domain::{
+    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, Session,
+    SessionId, StreamId, Timestamp, User, UserId,
+};
+use crate::store::{
+    Account, Appended, BusLayout, Claim, IdWindow, LogStore, Meta, NewUser, Page, PendingPage,
+    StateChange, StateStore, Store, StoreError, Window,
+};
+use crate::telemetry::Metrics;
+
+/// `tidings_store_call_seconds` and `tidings_store_errors_total`, by method.
+pub struct MeasuredStore {
+    store: Arc<dyn Store>,
+    calls: Calls,
+}
+
+impl MeasuredStore {
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, metrics: &Metrics) -> Self {
+        let calls = Calls::register(metrics, "store");
+        Self { store, calls }
+    }
+}
+
+fn kind(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Uncertain(_) => "uncertain",
+        StoreError::Unavailable(_) => "unavailable",
+        StoreError::Corrupt(_) => "corrupt",
+    }
+}
+
+/// Methods that pass their arguments on and measure what comes of it.
+macro_rules! measured {
+    ($role:ident: $($name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl $role for MeasuredStore {
+            $(
+                async fn $name(&self, $($argument: $type),*) -> Result<$answer, StoreError> {
+                    let call = self.store.$name($($argument),*);
+                    self.calls.measure(stringify!($name), call, kind).await
+                }
+            )*
+        }
+    };
+}
+
+measured! { LogStore:
+    append(run: Vec<Entry>) -> Appended;
+    head(stream: StreamId) -> Head;
+    heads(streams: &[StreamId]) -> Vec<Seq>;
+    find(stream: StreamId, key: Key) -> Option<Entry>;
+    entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
+    newest(stream: StreamId, limit: usize) -> Vec<Entry>;
+    messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
+    messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
+    with_pending(streams: &[StreamId]) -> Vec<StreamId>;
+    pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
+    claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
+    settle(entries: &[(StreamId, Seq)]) -> ();
+    floor(stream: StreamId) -> Seq;
+    trim(stream: StreamId, through: Seq) -> u64;
+}
+
+measured! { StateStore:
+    meta() -> Meta;
+    agree(layout: BusLayout) -> BusLayout;
+    begin_epoch() -> u64;
+    check() -> Option<Timestamp>;
+    apply(stream: StreamId, seq: Seq, changes: Vec<StateChange>) -> ();
+    create_user(user: NewUser) -> Option<Account>;
+    account(username: &str) -> Option<Account>;
+    users(ids: &[UserId]) -> Vec<User>;
+    session(session: SessionId) -> Option<Session>;
+    sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
+    rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;
+    group(group: GroupId) -> Option<Group>;
+    group_of(channel: ChannelId) -> Option<GroupId>;
+    membership(user: UserId, group: GroupId) -> Option<Membership>;
+    memberships(user: UserId, window: IdWindow<GroupId>, limit: usize) -> Vec<Membership>;
+    group_counts(users: &[UserId]) -> Vec<u64>;
+    streams_of(user: UserId) -> Vec<StreamId>;
+    members(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<(UserId, Member)>;
+    acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
+}

@@ -1,0 +1,142 @@
+//! Presence in Redis, shared by the processes of an installation.
+//!
+//! Connections are made when they are needed and looked at before they are used, so a Redis
+//! that was away is reached at the first call after its return. Every key has a life of its
+//! own; losing all of them costs a second use of tickets made in the last 30 s and a push
+//! notification too many. Nothing outside this module knows Redis.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError, cmd};
+use deadpool_redis::{BuildError, Manager, Pool};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::{ACKS_KEPT, Acks, MAX_STREAMS, PresenceError, Tickets};
+use crate::domain::{Cursor, SessionId};
+
+/// The longest that a call takes, connecting included: upgrades wait for it.
+const DEADLINE: Duration = Duration::from_millis(800);
+/// Calls under way at the same time; further ones wait for their turn, within their deadline.
+const CONNECTIONS: usize = 16;
+/// What the clocks of servers may differ by before a ticket that has expired here, and is
+/// forgotten, is still good there.
+const CLOCK_MARGIN: Duration = Duration::from_secs(30);
+
+const RECORD: &str = include_str!("record.lua");
+
+/// Presence for several processes. Lives are counted by the clock of Redis.
+#[derive(Debug)]
+pub struct RedisPresence {
+    pool: Pool,
+    prefix: String,
+    /// Where calls run: not on the caller's, because a connection ends with the runtime that
+    /// made it, and a caller may be an HTTP worker.
+    runtime: Handle,
+}
+
+/// The address cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("presence.url is not an address of Redis")]
+    Address(#[source] RedisError),
+    #[error("connections to Redis cannot be shared")]
+    Pool(#[source] BuildError),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("Redis did not answer within {DEADLINE:?}")]
+struct NoAnswer;
+
+impl RedisPresence {
+    /// Connects to nothing yet. `prefix` begins the names of all keys. To be called on the
+    /// runtime that calls will run on.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if `url` is not an address.
+    pub fn open(url: &SecretString, prefix: &str) -> Result<Self, OpenError> {
+        // The deadline of the call is the only one: the driver's own would be two more.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None);
+        let manager = Manager::new_with_config(url.expose_secret(), config);
+        let pool = Pool::builder(manager.map_err(OpenError::Address)?).max_size(CONNECTIONS);
+        Ok(Self {
+            pool: pool.build().map_err(OpenError::Pool)?,
+            prefix: prefix.to_owned(),
+            runtime: Handle::current(),
+        })
+    }
+
+    fn ticket(&self, ticket: Uuid) -> String {
+        format!("{}:ticket:{ticket}", self.prefix)
+    }
+
+    fn acks(&self, session: SessionId) -> String {
+        format!("{}:acks:{session}", self.prefix)
+    }
+
+    /// Sends one command. It may take effect though this fails.
+    async fn call<T>(&self, command: Cmd) -> Result<T, PresenceError>
+    where
+        T: FromRedisValue + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        let answer = async move {
+            let mut connection = pool.get().await.map_err(unavailable)?;
+            let answer = command.query_async(&mut connection).await;
+            answer.map_err(unavailable)
+        };
+        let in_time = tokio::time::timeout(DEADLINE, answer);
+        let ended = self.runtime.spawn(in_time).await.map_err(unavailable)?;
+        ended.map_err(|_| unavailable(NoAnswer))?
+    }
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> PresenceError {
+    PresenceError(Box::new(error))
+}
+
+#[async_trait]
+impl Tickets for RedisPresence {
+    async fn redeem(&self, ticket: Uuid, lifetime: Duration) -> Result<bool, PresenceError> {
+        let mut command = cmd("SET");
+        command.arg(self.ticket(ticket)).arg(1).arg("NX");
+        command.arg("PX").arg(millis(lifetime + CLOCK_MARGIN));
+        // Nothing: the key is there already.
+        let set: Option<String> = self.call(command).await?;
+        Ok(set.is_some())
+    }
+}
+
+#[async_trait]
+impl Acks for RedisPresence {
+    async fn record(&self, session: SessionId, cursor: &Cursor) -> Result<(), PresenceError> {
+        let mut command = cmd("EVAL");
+        command.arg(RECORD).arg(1).arg(self.acks(session));
+        command.arg(millis(ACKS_KEPT)).arg(MAX_STREAMS);
+        for (stream, seq) in cursor {
+            command.arg(stream.to_string()).arg(*seq);
+        }
+        self.call(command).await
+    }
+
+    async fn acknowledged(&self, session: SessionId) -> Result<Cursor, PresenceError> {
+        let mut command = cmd("HGETALL");
+        command.arg(self.acks(session));
+        let positions: Vec<(String, u64)> = self.call(command).await?;
+        let known = |(stream, seq): (String, u64)| Some((stream.parse().ok()?, seq));
+        // After a downgrade there may be streams of a kind that is not known here.
+        Ok(positions.into_iter().filter_map(known).collect())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,224 @@
+//! What commands a store sends, for tests of how they are put.
+
+use std::sync::{Arc, Mutex};
+
+use mongodb::bson::Document;
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
+use secrecy::SecretString;
+
+use super::MongoStore;
+use super::open::{TRYING, options};
+use crate::domain::{
+    Change, ChannelId, GroupId, GroupKind, Key, Role, SessionId, StreamId, Timestamp, User, UserId,
+};
+use crate::store::contract::fixture::{apply, commit, edit, fence, fill, text};
+use crate::store::{BusLayout, Claim, IdWindow, NewUser, Store, Window};
+
+/// The commands sent since it was made, in order.
+#[derive(Default, Clone)]
+pub(super) struct Recording(Arc<Mutex<Vec<Document>>>);
+
+impl Recording {
+    /// Opens a store whose commands are recorded.
+    pub(super) async fn open(&self, url: &str) -> MongoStore {
+        let (mut options, name) = options(&SecretString::from(url)).await.unwrap();
+        let commands = Arc::clone(&self.0);
+        options.command_event_handler = Some(EventHandler::callback(move |event| {
+            if let CommandEvent::Started(started) = event {
+                commands.lock().unwrap().push(started.command);
+            }
+        }));
+        MongoStore::connect(options, &name, TRYING).await.unwrap()
+    }
+
+    pub(super) fn take(&self) -> Vec<Document> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// Calls every method of a store, most of them so that they find something.
+pub(super) async fn exercise(store: &dyn Store) {
+    let user = UserId::generate();
+    let (group, channel) = exercise_state(store, user).await;
+    exercise_reads(store, user, group, channel).await;
+    exercise_log(store, channel.into()).await;
+}
+
+async fn exercise_state(store: &dyn Store, user: UserId) -> (GroupId, ChannelId) {
+    let at = Timestamp::from_millis(1);
+    let new = NewUser {
+        user: User {
+            id: user,
+            username: "ada".to_owned(),
+            display_name: "Ada".to_owned(),
+            created_at: at,
+        },
+        password_hash: String::new(),
+        key: Key::unique(),
+    };
+    for _ in 0..2 {
+        store.create_user(new.clone()).await.unwrap();
+    }
+    let (group, channel, session) = (
+        GroupId::generate(),
+        ChannelId::generate(),
+        SessionId::generate(),
+    );
+    for change in user_changes(session) {
+        commit(store, StreamId::User(user), user, change).await;
+    }
+    store.rotate_session(session, 1, at, None).await.unwrap();
+    for change in group_changes(user, channel) {
+        let entry = commit(store, StreamId::Group(group), user, change).await;
+        apply(store, &entry).await;
+    }
+    for change in channel_changes() {
+        commit(store, StreamId::Channel(channel), user, change).await;
+    }
+    let layout = BusLayout {
+        prefix: "tidings".to_owned(),
+        partitions: 1024,
+        exchanges: 8,
+    };
+    store.agree(layout).await.unwrap();
+    store.begin_epoch().await.unwrap();
+    store.check().await.unwrap();
+    (group, channel)
+}
+
+fn user_changes(session: SessionId) -> [Change; 3] {
+    let name = || "name".to_owned();
+    [
+        Change::SessionCreated {
+            session,
+            device_name: name(),
+        },
+        Change::UserUpdated {
+            display_name: name(),
+        },
+        Change::SessionRevoked {
+            session: SessionId::generate(),
+        },
+    ]
+}
+
+fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
+    let name = || "name".to_owned();
+    let (other, third) = (UserId::generate(), UserId::generate());
+    let role = Role::Member;
+    let second = ChannelId::generate();
+    let created = Change::GroupCreated {
+        kind: GroupKind::Group,
+        name: Some(name()),
+        members: vec![(user, Role::Owner), (other, role)],
+        channels: vec![(channel, name())],
+    };
+    vec![
+        created,
+        Change::GroupUpdated { name: Some(name()) },
+        Change::MemberAdded { user: third, role },
+        Change::MemberUpdated {
+            user: third,
+            role: Role::Admin,
+        },
+        Change::MemberRemoved { user: third },
+        Change::MemberAdded { user: third, role },
+        Change::ChannelCreated {
+            channel: second,
+            name: name(),
+        },
+        Change::ChannelUpdated {
+            channel: second,
+            name: name(),
+        },
+        Change::ChannelDeleted { channel: second },
+    ]
+}
+
+fn channel_changes() -> Vec<Change> {
+    let emoji = || "👍".to_owned();
+    let message = 1;
+    vec![
+        text("one"),
+        text("two"),
+        edit(message, "other"),
+        Change::ReactionAdded {
+            message,
+            emoji: emoji(),
+        },
+        Change::ReactionRemoved {
+            message,
+            emoji: emoji(),
+        },
+        Change::MessageDeleted { message: 2 },
+    ]
+}
+
+async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel: ChannelId) {
+    store.meta().await.unwrap();
+    store.account("ada").await.unwrap().unwrap();
+    assert_eq!(store.users(&[user]).await.unwrap().len(), 1);
+    assert_eq!(store.group_of(channel).await.unwrap(), Some(group));
+    assert!(store.group(group).await.unwrap().is_some());
+    assert!(store.membership(user, group).await.unwrap().is_some());
+    assert_eq!(store.group_counts(&[user]).await.unwrap(), [1]);
+    assert_eq!(store.streams_of(user).await.unwrap().len(), 2);
+    assert_eq!(store.acquaintances(user, 9).await.unwrap().len(), 2);
+    for below in [false, true] {
+        fn window<T>(below: bool, bound: T) -> IdWindow<T> {
+            if below {
+                IdWindow::Before(bound)
+            } else {
+                IdWindow::After(bound)
+            }
+        }
+        let sessions = window(below, SessionId::generate());
+        let found = store.sessions(user, sessions, 9).await.unwrap();
+        assert_eq!(found.len(), usize::from(below));
+        let groups = window(below, GroupId::generate());
+        let found = store.memberships(user, groups, 9).await.unwrap();
+        assert_eq!(found.len(), usize::from(below));
+        let users = window(below, UserId::generate());
+        let found = store.members(group, users, 9).await.unwrap();
+        assert_eq!(found.len(), if below { 3 } else { 0 });
+    }
+    let session = store.sessions(user, IdWindow::First, 1).await.unwrap()[0].id;
+    assert!(store.session(session).await.unwrap().is_some());
+}
+
+async fn exercise_log(store: &dyn Store, stream: StreamId) {
+    let StreamId::Channel(channel) = stream else {
+        panic!("{stream} is no channel");
+    };
+    fill(store, stream, [fence(), fence()]).await;
+    assert_eq!(store.heads(&[stream]).await.unwrap(), [8]);
+    let entries = store.entries(stream, 0, 9, 9).await.unwrap();
+    assert!(store.find(stream, entries[0].key).await.unwrap().is_some());
+    for window in [
+        Window::Newest,
+        Window::Before(9),
+        Window::After(0),
+        Window::Around(2),
+    ] {
+        let page = store.messages(channel, window, 9).await.unwrap();
+        assert_eq!(page.items.len(), 2);
+    }
+    assert_eq!(store.messages_at(channel, &[1]).await.unwrap().len(), 1);
+    assert_eq!(store.with_pending(&[stream]).await.unwrap(), [stream]);
+    let pending = store.pending_in(stream, 0, 9).await.unwrap();
+    let late = pending[0].at.plus_millis(1_000_000);
+    assert!(!store.pending(late, None, 9).await.unwrap().items.is_empty());
+    let after = Some((stream, 1));
+    store.pending(late, after, 9).await.unwrap();
+    let claim = Claim {
+        stream,
+        seq: 1,
+        seen: pending[0].at,
+    };
+    assert_eq!(store.claim(&[claim], late).await.unwrap(), [true]);
+    let settled: Vec<_> = pending.iter().map(|entry| (stream, entry.seq)).collect();
+    store.settle(&settled).await.unwrap();
+    assert!(store.trim(stream, 7).await.unwrap() > 0);
+    assert_eq!(store.floor(stream).await.unwrap(), 7);
+}

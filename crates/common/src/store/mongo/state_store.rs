@@ -1,0 +1,144 @@
+//! The state in MongoDB.
+
+use async_trait::async_trait;
+use mongodb::Database;
+
+use super::{MongoStore, accounts, apply, groups, schema};
+use crate::domain::{
+    ChannelId, Group, GroupId, Key, Member, Membership, Seq, Session, SessionId, StreamId,
+    Timestamp, User, UserId,
+};
+use crate::store::{
+    Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
+};
+
+/// A call of this store's `read` or `write` with the work that `$call` names, which owns what it
+/// works on.
+macro_rules! call {
+    ($store:ident.$how:ident: |$database:ident| $call:expr) => {{
+        let database = $store.database.clone();
+        $store
+            .$how(async move {
+                let $database: &Database = &database;
+                $call.await
+            })
+            .await
+    }};
+}
+
+#[async_trait]
+impl StateStore for MongoStore {
+    async fn meta(&self) -> Result<Meta, StoreError> {
+        call!(self.read: |database| schema::meta(database))
+    }
+
+    async fn agree(&self, layout: BusLayout) -> Result<BusLayout, StoreError> {
+        call!(self.write: |database| schema::agree(database, &layout))
+    }
+
+    async fn begin_epoch(&self) -> Result<u64, StoreError> {
+        call!(self.write: |database| schema::begin_epoch(database))
+    }
+
+    async fn check(&self) -> Result<Option<Timestamp>, StoreError> {
+        // What it writes matters to nobody, so it fails like a read.
+        let clock = call!(self.read: |database| schema::check(database))?;
+        Ok(Some(clock))
+    }
+
+    async fn apply(
+        &self,
+        stream: StreamId,
+        seq: Seq,
+        changes: Vec<StateChange>,
+    ) -> Result<(), StoreError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        call!(self.write: |database| apply::apply(database, stream, seq, &changes))
+    }
+
+    async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError> {
+        call!(self.write: |database| accounts::create(database, &user))
+    }
+
+    async fn account(&self, username: &str) -> Result<Option<Account>, StoreError> {
+        let username = username.to_owned();
+        call!(self.read: |database| accounts::account(database, &username))
+    }
+
+    async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        let ids = ids.to_vec();
+        call!(self.read: |database| accounts::users(database, &ids))
+    }
+
+    async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
+        call!(self.read: |database| accounts::session(database, session))
+    }
+
+    async fn sessions(
+        &self,
+        user: UserId,
+        window: IdWindow<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        call!(self.read: |database| accounts::sessions(database, user, window, limit))
+    }
+
+    async fn rotate_session(
+        &self,
+        session: SessionId,
+        generation: u32,
+        at: Timestamp,
+        key: Option<Key>,
+    ) -> Result<bool, StoreError> {
+        call!(self.write: |database| accounts::rotate(database, session, generation, at, key))
+    }
+
+    async fn group(&self, group: GroupId) -> Result<Option<Group>, StoreError> {
+        call!(self.read: |database| groups::group(database, group))
+    }
+
+    async fn group_of(&self, channel: ChannelId) -> Result<Option<GroupId>, StoreError> {
+        call!(self.read: |database| groups::group_of(database, channel))
+    }
+
+    async fn membership(
+        &self,
+        user: UserId,
+        group: GroupId,
+    ) -> Result<Option<Membership>, StoreError> {
+        call!(self.read: |database| groups::membership(database, user, group))
+    }
+
+    async fn memberships(
+        &self,
+        user: UserId,
+        window: IdWindow<GroupId>,
+        limit: usize,
+    ) -> Result<Vec<Membership>, StoreError> {
+        call!(self.read: |database| groups::memberships(database, user, window, limit))
+    }
+
+    async fn group_counts(&self, users: &[UserId]) -> Result<Vec<u64>, StoreError> {
+        let users = users.to_vec();
+        call!(self.read: |database| groups::group_counts(database, &users))
+    }
+
+    async fn streams_of(&self, user: UserId) -> Result<Vec<StreamId>, StoreError> {
+        call!(self.read: |database| groups::streams_of(database, user))
+    }
+
+    async fn members(
+        &self,
+        group: GroupId,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Member)>, StoreError> {
+        call!(self.read: |database| groups::members(database, group, window, limit))
+    }
+
+    async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        call!(self.read: |database| groups::acquaintances(database, user, limit))
+    }
+}

@@ -1,0 +1,26 @@
+//! Everything in one process, on SQLite.
+
+use tidings_tests::server::Server as System;
+
+mod alone;
+
+#[path = "../shared/access.rs"]
+mod access;
+#[path = "../shared/bad_input/mod.rs"]
+mod bad_input;
+#[path = "../shared/bad_upgrades.rs"]
+mod bad_upgrades;
+#[path = "../shared/chat.rs"]
+mod chat;
+#[path = "../shared/crash.rs"]
+mod crash;
+#[path = "../shared/idempotency.rs"]
+mod idempotency;
+#[path = "../shared/lifecycle.rs"]
+mod lifecycle;
+#[path = "../shared/members.rs"]
+mod members;
+#[path = "../shared/slow.rs"]
+mod slow;
+#[path = "../shared/state.rs"]
+mod state;

@@ -1,0 +1,191 @@
+//! State as it was, with the deltas since, is state as it is.
+
+use anyhow::{Context as _, Result, ensure};
+use fastrand::Rng;
+use reqwest::Method;
+use serde_json::json;
+use tidings_tests::check;
+use tidings_tests::client::{Client, Group, answer, number, text};
+use tidings_tests::device::Device;
+use tidings_tests::started;
+
+use super::System;
+
+#[tokio::test]
+async fn stale_state_and_deltas_make_fresh_state() -> Result<()> {
+    const ROUNDS: usize = 4;
+    const CHANGES: usize = 80;
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let server = started!(System::start().await);
+    let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
+    let others = server.users("other", 3).await?;
+    let mut world = World {
+        random: Rng::with_seed(seed),
+        owner: ada,
+        members: [vec![bob.clone()], others].concat(),
+        groups: Vec::new(),
+        done: 0,
+    };
+    let live = Device::start(&bob).await?;
+    let mut stale = Device::start(&bob).await?;
+    for round in 0..ROUNDS {
+        stale.go_away().await?;
+        for _ in 0..CHANGES {
+            world.change().await?;
+        }
+        stale.come_back();
+        for device in [&live, &stale] {
+            let replica = device.catches_up().await?;
+            check::dense(&replica)?;
+            check::same_as_fresh(&replica, &bob)
+                .await
+                .with_context(|| format!("seed {seed}, round {round}"))?;
+        }
+    }
+    ensure!(
+        world.done > ROUNDS * CHANGES / 2,
+        "only {} changes",
+        world.done
+    );
+    Ok(())
+}
+
+/// Groups that one user owns and changes at random, with some members.
+struct World {
+    random: Rng,
+    owner: Client,
+    members: Vec<Client>,
+    groups: Vec<(String, Vec<Channel>)>,
+    /// Changes that were possible.
+    done: usize,
+}
+
+struct Channel {
+    id: String,
+    messages: Vec<u64>,
+}
+
+impl World {
+    async fn change(&mut self) -> Result<()> {
+        if self.groups.is_empty() || self.random.u8(..100) < 4 {
+            return self.create_group().await;
+        }
+        let group = self.random.usize(..self.groups.len());
+        let id = self.groups[group].0.clone();
+        let member = self.members[self.random.usize(..self.members.len())]
+            .user
+            .clone();
+        let name = json!({"name": format!("name {}", self.random.u32(..))});
+        let path = format!("/v1/groups/{id}");
+        match self.random.u8(..100) {
+            0..5 => self.ask(Method::PATCH, &path, Some(name)).await?,
+            5..13 => {
+                let role = if self.random.bool() {
+                    "admin"
+                } else {
+                    "member"
+                };
+                let path = format!("{path}/members/{member}");
+                self.ask(Method::PUT, &path, Some(json!({"role": role})))
+                    .await?
+            }
+            13..20 => {
+                let path = format!("{path}/members/{member}");
+                self.ask(Method::DELETE, &path, None).await?
+            }
+            20..26 => {
+                let path = format!("{path}/channels");
+                let made = self.ask(Method::POST, &path, Some(name)).await?;
+                if let Some(made) = &made {
+                    self.groups[group].1.push(Channel {
+                        id: text(made, "id")?.to_owned(),
+                        messages: Vec::new(),
+                    });
+                }
+                made
+            }
+            _ => return self.change_channel(group).await,
+        };
+        Ok(())
+    }
+
+    async fn create_group(&mut self) -> Result<()> {
+        let members: Vec<&Client> = self.members.iter().collect();
+        let Group { id, channel } = self.owner.group("group", &members).await?;
+        let messages = Vec::new();
+        self.groups.push((
+            id,
+            vec![Channel {
+                id: channel,
+                messages,
+            }],
+        ));
+        self.done += 1;
+        Ok(())
+    }
+
+    async fn change_channel(&mut self, group: usize) -> Result<()> {
+        let channels = self.groups[group].1.len();
+        let Some(at) = channels
+            .checked_sub(1)
+            .map(|last| self.random.usize(..=last))
+        else {
+            return Ok(());
+        };
+        let channel = &self.groups[group].1[at];
+        let path = format!("/v1/channels/{}", channel.id);
+        let message = self.random.choice(&channel.messages).copied();
+        let on_message = format!("{path}/messages/{}", message.unwrap_or(1));
+        let content = format!("content {}", self.random.u32(..));
+        match self.random.u8(..100) {
+            0..4 => {
+                let name = json!({"name": content});
+                self.ask(Method::PATCH, &path, Some(name)).await?;
+            }
+            4..6 => {
+                self.ask(Method::DELETE, &path, None).await?;
+                self.groups[group].1.remove(at);
+            }
+            6..22 if message.is_some() => {
+                let content = json!({"content": content});
+                self.ask(Method::PATCH, &on_message, Some(content)).await?;
+            }
+            22..32 if message.is_some() => {
+                self.ask(Method::DELETE, &on_message, None).await?;
+            }
+            _ => {
+                let reply_to = if self.random.bool() { message } else { None };
+                let body = json!({"content": content, "reply_to": reply_to});
+                let path = format!("{path}/messages");
+                if let Some(sent) = self.ask(Method::POST, &path, Some(body)).await? {
+                    let seq = number(&sent, "seq")?;
+                    self.groups[group].1[at].messages.push(seq);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a change as the owner. Some are not possible: the member has been removed, the
+    /// message deleted.
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<Option<serde_json::Value>> {
+        let request = self.owner.request(method, path);
+        let request = match &body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = answer(request).await?;
+        if [404, 409, 422].contains(&answer.status) {
+            return Ok(None);
+        }
+        let body = answer.ok().with_context(|| path.to_owned())?;
+        self.done += 1;
+        Ok(Some(body))
+    }
+}
