@@ -7,5 +7,7 @@
 
 mod cluster;
 mod embedded;
+mod logs;
 mod metrics;
 mod nginx;
+mod traces;
