@@ -8,6 +8,5 @@
 mod cluster;
 mod embedded;
 mod logs;
-mod metrics;
 mod nginx;
 mod traces;
