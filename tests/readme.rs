@@ -1,20 +1,23 @@
-//! The walk-through of README.md, command by command.
+//! The walk-through of README.md, and its system of several processes, command by command.
 //!
 //! All `sh` blocks go through one shell, in order, but for those that start with `cargo run`:
 //! the server and the listener, which run beside it. A `json` or `text` block shows what the
 //! block before it prints; one marked `server` or `listener`, what that one prints from there on.
 
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
-use tidings_tests::{server, wait};
+use tidings_tests::services::{MONGODB, NGINX, RABBITMQ, REDIS, address};
+use tidings_tests::{server, started, wait};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const README: &str = include_str!("../README.md");
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const ADDRESS: &str = "127.0.0.1:8080";
 const PROGRAM: &str = "cargo run --release";
 /// For one line of output.
@@ -67,6 +70,85 @@ async fn every_command_of_the_walk_through_does_what_the_readme_shows() -> anyho
     ensure!(server.is_some(), "the walk-through starts no server");
     ensure!(listener.is_some(), "the walk-through does not listen");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_several_processes_of_the_readme_serve() -> anyhow::Result<()> {
+    let services = started!(Services::find());
+    let place = Place::new()?;
+    symlink(
+        Path::new(REPOSITORY).join("docker"),
+        place.directory.join("docker"),
+    )?;
+    let mut shell = place.spawn("exec bash -eu")?;
+    // Whatever happens, the processes end before their shell does.
+    shell.run("trap 'kill $(jobs -p)' EXIT").await?;
+    let shown = several_processes(&services, &mut shell).await;
+    shell.run("kill $(jobs -p); wait").await?;
+    shown
+}
+
+async fn several_processes(services: &Services, shell: &mut Running) -> anyhow::Result<()> {
+    let mut printed = Vec::new();
+    for block in blocks(section(README, "## Several processes")?) {
+        let context = || format!("in the block\n{}", block.text);
+        match block.info {
+            "sh" if block.text.starts_with("cargo build") => {}
+            "sh" => {
+                let script = services.adapt(&block.text);
+                printed = shell.run(&script).await.with_context(context)?;
+            }
+            "json" => show_same(&block.text, &printed, matches_json).with_context(context)?,
+            other => bail!("a block about several processes is marked `{other}`"),
+        }
+    }
+    Ok(())
+}
+
+/// The services of the tests, with free ports for the processes.
+struct Services {
+    replacements: Vec<(String, String)>,
+}
+
+impl Services {
+    fn find() -> anyhow::Result<Self> {
+        let mongodb = address(MONGODB)?;
+        let database = format!("/readme_{}?", std::process::id());
+        let nginx = address(NGINX)?;
+        let programs = server::program("tidings-api")?;
+        let programs = Path::new(programs.as_std().get_program()).parent();
+        let programs = programs.context("a program is in a directory")?;
+        let mut replacements = vec![
+            (
+                "mongodb://127.0.0.1:27017/tidings?replicaSet=rs0".to_owned(),
+                mongodb.replacen("/?", &database, 1),
+            ),
+            (
+                "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned(),
+                address(RABBITMQ)?,
+            ),
+            ("redis://127.0.0.1:6379/0".to_owned(), address(REDIS)?),
+            ("/usr/sbin nginx".to_owned(), format!("/usr/sbin {nginx}")),
+            (
+                "target/release/".to_owned(),
+                format!("{}/", programs.display()),
+            ),
+        ];
+        for port in [8000, 8080, 8090, 8081, 8091, 8082, 8092] {
+            replacements.push((port.to_string(), server::free_port()?.to_string()));
+        }
+        Ok(Self { replacements })
+    }
+
+    /// The commands with these services and ports, but for the port that nginx's file names.
+    fn adapt(&self, commands: &str) -> String {
+        const SHIPPED: &str = "s/listen 8080/";
+        let kept = commands.replace(SHIPPED, "SHIPPED");
+        let adapted = self.replacements.iter();
+        adapted
+            .fold(kept, |text, (from, to)| text.replace(from, to))
+            .replace("SHIPPED", SHIPPED)
+    }
 }
 
 /// Where the walk-through takes place: a directory and a port of its own.

@@ -11,6 +11,7 @@ use crate::client::{Api, Client};
 use crate::nginx::Nginx;
 use crate::server::Server;
 use crate::services::{self, MONGODB, RABBITMQ, REDIS};
+use crate::wait::{self, SOON};
 
 /// A database, a bus and a presence of its own in the services that tests share, and the
 /// processes on it. Each can be reached, killed, paused and started again by itself.
@@ -27,6 +28,8 @@ pub struct Cluster {
 impl Cluster {
     /// How many processes hold connections.
     pub const WS_PUSH_SERVERS: usize = 2;
+    /// Whether nginx stands before it, which answers some requests itself.
+    pub const PROXIED: bool = true;
 
     /// Starts a cluster with default settings but for cheap password hashes.
     ///
@@ -84,7 +87,18 @@ impl Cluster {
             server.launch()?;
         }
         try_join_all(self.servers_mut().map(Server::ready)).await?;
-        Ok(())
+        // Servers that nginx has just found gone are left alone for a second.
+        wait::until("nginx finds the servers", SOON, async || {
+            let answer = self.api.get("/openapi.json").await?;
+            Ok((answer.status == 200).then_some(()))
+        })
+        .await
+    }
+
+    /// Each process that serves the API.
+    #[must_use]
+    pub fn every_api(&self) -> Vec<Api> {
+        self.apis.iter().map(|server| server.api.clone()).collect()
     }
 
     /// SIGKILL to all servers. nginx stays.

@@ -39,6 +39,8 @@ pub struct Server {
 impl Server {
     /// How many processes hold connections.
     pub const WS_PUSH_SERVERS: usize = 1;
+    /// Whether nginx stands before it, which answers some requests itself.
+    pub const PROXIED: bool = false;
 
     /// Starts everything in one process, with default settings but for cheap password hashes.
     ///
@@ -197,6 +199,12 @@ impl Server {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_path(&self.directory)).unwrap_or_default()
+    }
+
+    /// Each process that serves the API: this one.
+    #[must_use]
+    pub fn every_api(&self) -> Vec<Api> {
+        vec![self.api.clone()]
     }
 
     /// A new user, logged in.

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_tests::client::items;
 use tidings_tests::started;
 
-use super::{Case, MESSAGES, World};
+use super::{Case, MESSAGES, System, World};
 
 #[tokio::test]
 async fn unknown_ids_and_ids_of_others() -> Result<()> {
@@ -17,7 +17,6 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         "{unknown}",
         "0",
         "-1",
-        "%00",
         "%F0%9F%9A%80",
         "{other group}",
         "{channel}",
@@ -64,6 +63,14 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         cases.push(Case::new(Method::DELETE, &path, 404, "not_found"));
         let edit = Case::new(Method::PATCH, &path, 404, "not_found");
         cases.push(edit.json(r#"{"content":"x"}"#));
+    }
+    // nginx takes no such paths.
+    let (status, code) = match System::PROXIED {
+        true => (400, "bad_request"),
+        false => (404, "not_found"),
+    };
+    for method in [Method::GET, Method::DELETE] {
+        cases.push(Case::new(method, "/v1/groups/%00", status, code));
     }
     for id in ["x", "{unknown}", "{other session}"] {
         let path = format!("/v1/sessions/{id}");
@@ -176,10 +183,16 @@ async fn unknown_routes_and_wrong_methods() -> Result<()> {
         (Method::PUT, MESSAGES),
         (Method::DELETE, MESSAGES),
         (Method::POST, "/v1/ws"),
-        (Method::POST, "/healthz"),
-        (Method::DELETE, "/metrics"),
     ] {
         cases.push(Case::new(method, path, 405, "method_not_allowed"));
+    }
+    // Not for those outside.
+    let (status, code) = match System::PROXIED {
+        true => (404, "not_found"),
+        false => (405, "method_not_allowed"),
+    };
+    for (method, path) in [(Method::POST, "/healthz"), (Method::DELETE, "/metrics")] {
+        cases.push(Case::new(method, path, status, code));
     }
     world.check(cases).await
 }
