@@ -7,5 +7,6 @@
 
 mod cluster;
 mod embedded;
-mod metrics;
+mod logs;
 mod nginx;
+mod traces;

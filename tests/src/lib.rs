@@ -6,6 +6,7 @@
 //! - [`client`] speaks HTTP for one user, [`socket`] is one realtime connection;
 //! - [`device`] is the client algorithm: [`replica`] decides, `device` carries it out, and
 //!   [`view`] is the state that deltas change;
+//! - [`otlp`] receives the spans that servers send;
 //! - [`check`] says whether what a device received is dense, in order and once.
 
 pub mod broker_link;
@@ -14,6 +15,7 @@ pub mod client;
 pub mod cluster;
 pub mod device;
 pub mod nginx;
+pub mod otlp;
 pub mod replica;
 pub mod server;
 pub mod services;

@@ -1,6 +1,10 @@
-//! What the outside sees of a running process: its log and its metrics.
+//! What the outside sees of a running process: its log, its metrics and its traces.
 //!
 //! Metrics are named `tidings_<area>_<noun>_<unit>`; counters end in `_total`.
+
+mod export;
+mod log_lines;
+pub mod traces;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -14,46 +18,86 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{fmt, registry};
 
-use crate::config::{LogFormat, TelemetryConfig};
+use crate::config::{Binary, Config, LogFormat};
+use export::Exporting;
+use log_lines::Traced;
 
-/// Logging could not be set up.
+/// Logging or tracing could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("the log filter is invalid")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("spans cannot be exported")]
+    Export(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("the client that would export spans cannot be made")]
+    Client(#[from] reqwest::Error),
     #[error("this process has a subscriber already")]
     AlreadySet(#[from] TryInitError),
 }
 
-/// Keeps telemetry running; what is still buffered is written when it is dropped.
-#[derive(Debug)]
+/// Keeps telemetry running; what is still buffered is sent when it is dropped, which may take
+/// 3 s if spans are exported.
 #[must_use = "telemetry ends when this is dropped"]
-pub struct TelemetryGuard(());
+pub struct TelemetryGuard(
+    #[expect(dead_code, reason = "it is there to be dropped")] Option<Exporting>,
+);
 
-/// Sends log events of this process to standard error.
+/// Sends log events of this process to standard error and, if there is an OTLP receiver, the
+/// spans of [`traces`] there.
 ///
 /// # Errors
 ///
-/// If the process has a subscriber already, or the filter does not parse.
-pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
-    let filter = EnvFilter::try_new(&config.log_filter)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Json => builder
+/// If the process has a subscriber already, the filter does not parse, or the endpoint is no
+/// address. Whether there is a receiver is not looked at.
+pub fn init(binary: Binary, config: &Config) -> Result<TelemetryGuard, TelemetryError> {
+    let filter = EnvFilter::try_new(&config.telemetry.log_filter)?;
+    let not_spans = format!("{}=off", traces::TARGET).parse()?;
+    let filter = filter.add_directive(not_spans);
+    let log = log_layer(config.telemetry.log_format);
+    let Some(endpoint) = &config.telemetry.otlp_endpoint else {
+        // One filter for all: what it refuses costs nothing.
+        registry().with(log).with(filter).try_init()?;
+        return Ok(TelemetryGuard(None));
+    };
+    let exporting = Exporting::start(binary, config, endpoint)?;
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(exporting.tracer())
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_filter(filter_fn(|metadata| {
+            metadata.is_span() && metadata.target() == traces::TARGET
+        }));
+    registry()
+        .with(log.with_filter(filter))
+        .with(spans)
+        .try_init()?;
+    Ok(TelemetryGuard(Some(exporting)))
+}
+
+fn log_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => lines
             .json()
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
-            .finish()
-            .try_init()?,
-        LogFormat::Pretty => builder.with_ansi(false).finish().try_init()?,
+            .map_event_format(Traced)
+            .boxed(),
+        LogFormat::Pretty => lines.with_ansi(false).boxed(),
     }
-    Ok(TelemetryGuard(()))
 }
 
 /// A histogram with labels.

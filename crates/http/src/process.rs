@@ -59,7 +59,7 @@ where
 {
     let ended = Runtime::new()
         .context("starting threads")
-        .and_then(|runtime| runtime.block_on(live(config, serve)));
+        .and_then(|runtime| runtime.block_on(live(binary, config, serve)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -69,12 +69,12 @@ where
     }
 }
 
-async fn live<S, F>(config: Config, serve: S) -> anyhow::Result<()>
+async fn live<S, F>(binary: Binary, config: Config, serve: S) -> anyhow::Result<()>
 where
     S: FnOnce(Process) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let _telemetry = telemetry::init(&config.telemetry).context("setting up the program's log")?;
+    let _telemetry = telemetry::init(binary, &config).context("setting up the program's log")?;
     // Before anything that takes long or leaves traces: a second start on the same address
     // ends here.
     let listener = server::bind(config.listen)?;

@@ -65,7 +65,8 @@ fn main() -> ExitCode {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "this is the command's output")]
 async fn new_epoch(config: Config) -> anyhow::Result<()> {
-    let _telemetry = telemetry::init(&config.telemetry).context("setting up the program's log")?;
+    let _telemetry =
+        telemetry::init(Binary::Standalone, &config).context("setting up the program's log")?;
     if let StoreConfig::Sqlite { path } = &config.store {
         // Opening would make one.
         ensure!(path.exists(), "there is no database {}", path.display());

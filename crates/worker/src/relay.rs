@@ -10,12 +10,13 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tidings_common::clock::Clock;
-use tidings_common::domain::{Seq, StreamId};
+use tidings_common::domain::{Entry, Seq, StreamId};
 use tidings_common::log::{FinishError, Log};
 use tidings_common::store::{Claim, Pending, Store, StoreError};
-use tidings_common::telemetry::Metrics;
+use tidings_common::telemetry::{Metrics, traces};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 /// Pause between passes.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -115,7 +116,8 @@ impl Relay {
             };
             for (index, pending) in of_stream.iter().enumerate() {
                 let entry = &pending.entry;
-                match self.log.finish(entry, index >= skip).await {
+                let finishing = self.log.finish(entry, index >= skip);
+                match finishing.instrument(relay_span(entry)).await {
                     Ok(()) => done.push((entry.stream, entry.seq)),
                     Err(error) => {
                         self.failed.inc();
@@ -144,6 +146,17 @@ impl Relay {
         let mine = page.into_iter().zip(won).filter(|(_, won)| *won);
         Ok(mine.map(|(pending, _)| pending).collect())
     }
+}
+
+/// Begins a trace: the one in which the entry was committed is not known any more.
+fn relay_span(entry: &Entry) -> Span {
+    tracing::info_span!(
+        target: traces::TARGET,
+        parent: None,
+        "relay",
+        stream = %entry.stream,
+        delta.seq = entry.seq,
+    )
 }
 
 fn warn(pending: &Pending, error: &FinishError) {

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::state::State;
+use crate::trace;
 
 /// Between attempts to open the queue: doubled from the first to the last, with jitter.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -55,7 +56,10 @@ async fn subscribe(state: &State, bus: &dyn Bus) -> Subscription {
 async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
     loop {
         match deliveries.next().await {
-            Delivery::Delta(envelope) => state.hub.dispatch(&envelope),
+            Delivery::Delta(envelope) => {
+                let span = trace::dispatch(&envelope, state.server);
+                span.in_scope(|| state.hub.dispatch(&envelope));
+            }
             Delivery::Interrupted => {
                 tracing::warn!("the broker is away; nobody new is taken in until it is back");
                 state.consuming.store(false, Ordering::SeqCst);

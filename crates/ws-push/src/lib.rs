@@ -14,6 +14,7 @@ mod origin;
 mod routes;
 mod service;
 mod state;
+mod trace;
 
 use tidings_http::health::Readiness;
 use tidings_http::process::Process;

@@ -1,6 +1,7 @@
 //! What only a system in one process has: its file, its port, its command line.
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -63,7 +64,7 @@ async fn a_new_epoch_resets_every_cursor() -> Result<()> {
 #[tokio::test]
 async fn no_epoch_begins_where_there_is_no_database() -> Result<()> {
     let directory = server::new_directory()?;
-    let mut command = server::program()?;
+    let mut command = server::program("tidings")?;
     command.current_dir(&directory).arg("new-epoch");
     let line = only_line(&finish(&mut command).await?)?;
     ensure!(line.contains("there is no database"), "{line}");

@@ -3,6 +3,7 @@
 use tidings_tests::server::Server as System;
 
 mod alone;
+mod metrics;
 
 #[path = "../shared/access.rs"]
 mod access;

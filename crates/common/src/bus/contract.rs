@@ -334,7 +334,7 @@ pub(super) async fn an_overflow_is_told_and_the_newest_stay(fixture: Fixture) {
         publish(&*fixture.bus, &[delta(stream, seq, &[user])]).await;
     }
     let came = until_missed_and(last, &mut server.deliveries).await;
-    assert!(came.len() < last as usize, "some went: {came:?}");
+    assert!((came.len() as Seq) < last, "some went: {came:?}");
     let newest: Vec<_> = (last - fixture.queue_count as Seq + 1..=last).collect();
     assert!(came.ends_with(&newest), "{came:?}");
     publish(&*fixture.bus, &[delta(stream, last + 1, &[user])]).await;
@@ -378,7 +378,7 @@ pub(super) async fn an_overflow_of_bytes_is_told(fixture: Fixture) {
         publish(&*fixture.bus, &[long(seq)]).await;
     }
     let came = until_missed_and(last, &mut server.deliveries).await;
-    assert!(came.len() < last as usize, "some went: {came:?}");
+    assert!((came.len() as Seq) < last, "some went: {came:?}");
 }
 
 pub(super) async fn a_slow_server_costs_others_nothing(fixture: Fixture) {

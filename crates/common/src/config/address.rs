@@ -11,6 +11,14 @@ pub(super) fn base_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// Like [`base_url`], but http only.
+pub(super) fn plain_base_url(text: &str) -> Result<String, String> {
+    if !text.starts_with("http://") {
+        return Err("must begin with http://".to_owned());
+    }
+    base_url(text)
+}
+
 /// Checks an origin as browsers send it: scheme, host and port, nothing behind.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let rest = after_web_scheme(text)?;

@@ -156,5 +156,9 @@ fn telemetry(config: &Config) -> Table {
         "log_filter",
         config.telemetry.log_filter.as_str(),
     );
+    if let Some(endpoint) = &config.telemetry.otlp_endpoint {
+        put(&mut table, "otlp_endpoint", endpoint.as_str());
+    }
+    put(&mut table, "trace_ratio", config.telemetry.trace_ratio);
     table
 }

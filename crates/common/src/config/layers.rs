@@ -24,6 +24,7 @@ pub(super) const WITHOUT_DEFAULT: &[&str] = &[
     "presence.url",
     "auth.secret",
     "ws.public_url",
+    "telemetry.otlp_endpoint",
 ];
 
 /// Keys that may be given as `KEY_file` instead.

@@ -73,4 +73,6 @@ pub(super) struct Limits {
 pub(super) struct Telemetry {
     pub(super) log_format: String,
     pub(super) log_filter: String,
+    pub(super) otlp_endpoint: Option<String>,
+    pub(super) trace_ratio: f64,
 }

@@ -310,6 +310,39 @@ fn each_binary_has_its_own_default_port() {
 }
 
 #[test]
+fn traces_are_off_until_there_is_a_place_for_them() {
+    let telemetry = load(Binary::Standalone, &[]).unwrap().telemetry;
+    assert_eq!(telemetry.otlp_endpoint, None);
+
+    let variables = [
+        (
+            "TIDINGS__TELEMETRY__OTLP_ENDPOINT",
+            "http://collector:4318/",
+        ),
+        ("TIDINGS__TELEMETRY__TRACE_RATIO", "0.25"),
+    ];
+    let config = load(Binary::Standalone, &variables).unwrap();
+    let endpoint = config.telemetry.otlp_endpoint.as_deref();
+    assert_eq!(endpoint, Some("http://collector:4318"));
+    assert!((config.telemetry.trace_ratio - 0.25).abs() < f64::EPSILON);
+    let effective = config.effective();
+    assert!(effective.contains("otlp_endpoint = \"http://collector:4318\"\n"));
+
+    let whole = TempFile::with("[telemetry]\ntrace_ratio = 1\n").load(&[]);
+    assert!((whole.unwrap().telemetry.trace_ratio - 1.0).abs() < f64::EPSILON);
+    for ratio in ["-0.1", "1.5", "NaN"] {
+        let error = problems(
+            Binary::Standalone,
+            &[("TIDINGS__TELEMETRY__TRACE_RATIO", ratio)],
+        );
+        assert_eq!(error, "telemetry.trace_ratio: must be between 0 and 1");
+    }
+    let https = [("TIDINGS__TELEMETRY__OTLP_ENDPOINT", "https://collector")];
+    let error = problems(Binary::Standalone, &https);
+    assert_eq!(error, "telemetry.otlp_endpoint: must begin with http://");
+}
+
+#[test]
 fn a_list_may_name_several_urls() {
     let mut variables = SERVICE.to_vec();
     variables.push(("TIDINGS__BUS__URLS", "amqp://a,amqp://b"));

@@ -145,6 +145,11 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// Directives of `tracing_subscriber::EnvFilter`, known to parse.
     pub log_filter: String,
+    /// The base address of the OTLP receiver, http, without a trailing slash. None: nothing is
+    /// traced.
+    pub otlp_endpoint: Option<String>,
+    /// The part of traces that is recorded, of those that begin here; from 0 to 1.
+    pub trace_ratio: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -290,10 +290,18 @@ fn telemetry(layers: &Layers, problems: &mut Problems) -> Option<TelemetryConfig
             return None;
         }
     };
-    let log_filter = raw.log_filter;
+    if !(0.0..=1.0).contains(&raw.trace_ratio) {
+        problems.add("telemetry.trace_ratio: must be between 0 and 1".to_owned());
+    }
+    let key = "telemetry.otlp_endpoint";
+    let otlp_endpoint = raw
+        .otlp_endpoint
+        .and_then(|url| checked(key, address::plain_base_url(&url), problems));
     Some(TelemetryConfig {
         log_format,
-        log_filter,
+        log_filter: raw.log_filter,
+        otlp_endpoint,
+        trace_ratio: raw.trace_ratio,
     })
 }
 

@@ -10,14 +10,17 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span, field};
 
 use super::apply::fill_in;
 use super::groups::Groups;
 use super::metrics::LogMetrics;
-use crate::bus::{Announcement, Audience, Bus, Control, Payload};
+use super::trace;
+use crate::bus::{Announcement, Audience, Bus, Control, Payload, TraceContext};
 use crate::domain::{Change, Entry, Seq, StreamId, UserId};
 use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
+use crate::telemetry::traces;
 
 /// Entries that may wait to be announced. When it is full, the appender waits.
 const QUEUE: usize = 4096;
@@ -37,9 +40,21 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 pub(super) struct Announcer {
-    queue: mpsc::Sender<Entry>,
+    queue: mpsc::Sender<Complete>,
     publisher: Arc<Publisher>,
     metrics: LogMetrics,
+}
+
+/// A complete entry, with the span of what brought it about.
+pub(super) struct Complete {
+    pub(super) entry: Entry,
+    pub(super) span: Span,
+}
+
+/// An entry that the bus has confirmed.
+pub(super) struct Announced {
+    position: (StreamId, Seq),
+    span: Span,
 }
 
 pub(super) struct Publisher {
@@ -73,12 +88,12 @@ impl Announcer {
     }
 
     /// Queues complete entries. Those of one stream must come in order.
-    pub(super) async fn enqueue(&self, entries: impl IntoIterator<Item = Entry>) {
+    pub(super) async fn enqueue(&self, entries: impl IntoIterator<Item = Complete>) {
         let deadline = Instant::now() + ROOM_DEADLINE;
         let mut entries = entries.into_iter();
-        while let Some(entry) = entries.next() {
-            let (stream, seq) = (entry.stream, entry.seq);
-            let queued = timeout_at(deadline, self.queue.send(entry)).await;
+        while let Some(complete) = entries.next() {
+            let (stream, seq) = (complete.entry.stream, complete.entry.seq);
+            let queued = timeout_at(deadline, self.queue.send(complete)).await;
             if !matches!(queued, Ok(Ok(()))) {
                 tracing::warn!(
                     stream = %stream,
@@ -95,7 +110,7 @@ impl Announcer {
     }
 
     /// Publishes now and returns which were confirmed.
-    pub(super) async fn publish(&self, entries: Vec<Entry>) -> Vec<(StreamId, Seq)> {
+    pub(super) async fn publish(&self, entries: Vec<Complete>) -> Vec<Announced> {
         self.publisher.publish(entries).await
     }
 }
@@ -103,8 +118,8 @@ impl Announcer {
 async fn announce(
     publisher: Arc<Publisher>,
     metrics: LogMetrics,
-    mut entries: mpsc::Receiver<Entry>,
-    announced: mpsc::Sender<(StreamId, Seq)>,
+    mut entries: mpsc::Receiver<Complete>,
+    announced: mpsc::Sender<Announced>,
     stopping: CancellationToken,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
@@ -128,15 +143,15 @@ async fn announce(
         let confirmed = publisher.publish(entries).await;
         let left = count.saturating_sub(confirmed.len());
         metrics.left_to_relay.inc_by(left as u64);
-        for position in confirmed {
-            if announced.try_send(position).is_err() {
+        for entry in confirmed {
+            if announced.try_send(entry).is_err() {
                 tracing::debug!("clearing a pending mark is left to the relay");
             }
         }
     }
 }
 
-async fn settle(store: Arc<dyn Store>, mut announced: mpsc::Receiver<(StreamId, Seq)>) {
+async fn settle(store: Arc<dyn Store>, mut announced: mpsc::Receiver<Announced>) {
     let mut batch = Vec::with_capacity(SETTLE_BATCH);
     // Waiting first and then taking what has gathered needs no timer while nothing happens.
     while announced.recv_many(&mut batch, SETTLE_BATCH).await > 0 {
@@ -144,7 +159,10 @@ async fn settle(store: Arc<dyn Store>, mut announced: mpsc::Receiver<(StreamId, 
         if timeout(SETTLE_INTERVAL, full).await.is_err() {
             tracing::trace!(entries = batch.len(), "clearing pending marks");
         }
-        if let Err(error) = store.settle(&batch).await {
+        let positions: Vec<_> = batch.iter().map(|entry| entry.position).collect();
+        let initiators = batch.iter().map(|announced| &announced.span);
+        let span = trace::settle(initiators, batch.len());
+        if let Err(error) = store.settle(&positions).instrument(span).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "pending marks were not cleared; the relay will announce these entries again"
@@ -155,7 +173,7 @@ async fn settle(store: Arc<dyn Store>, mut announced: mpsc::Receiver<(StreamId, 
 }
 
 /// Fills `batch`; returns when it is full or nothing more can come.
-async fn gather(batch: &mut Vec<(StreamId, Seq)>, from: &mut mpsc::Receiver<(StreamId, Seq)>) {
+async fn gather(batch: &mut Vec<Announced>, from: &mut mpsc::Receiver<Announced>) {
     while batch.len() < SETTLE_BATCH {
         let room = SETTLE_BATCH - batch.len();
         if from.recv_many(batch, room).await == 0 {
@@ -166,7 +184,11 @@ async fn gather(batch: &mut Vec<(StreamId, Seq)>, from: &mut mpsc::Receiver<(Str
 
 impl Publisher {
     /// Publishes entries in order; returns those that were confirmed.
-    async fn publish(&self, mut entries: Vec<Entry>) -> Vec<(StreamId, Seq)> {
+    async fn publish(&self, complete: Vec<Complete>) -> Vec<Announced> {
+        let (mut entries, spans): (Vec<_>, Vec<_>) = complete
+            .into_iter()
+            .map(|Complete { entry, span }| (entry, span))
+            .unzip();
         if let Err(error) = fill_in(self.store.as_ref(), &mut entries).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -174,54 +196,67 @@ impl Publisher {
             );
             return Vec::new();
         }
-        let mut positions = Vec::with_capacity(entries.len());
+        let mut publishing = Vec::with_capacity(entries.len());
         let mut announcements = Vec::with_capacity(entries.len());
-        for entry in entries {
+        for (entry, span) in entries.into_iter().zip(spans) {
             let position = (entry.stream, entry.seq);
             self.hint(&entry).await;
-            match self.audience(&entry).await {
-                Ok(Some(audience)) => {
-                    positions.push(position);
-                    announcements.push(Announcement {
-                        payload: Payload::Entry(Box::new(entry)),
-                        audience,
-                        trace: None,
-                    });
-                }
-                Ok(None) => tracing::warn!(
-                    stream = %position.0,
-                    delta.seq = position.1,
-                    "the group of a delta is not known; announcing is left to the relay"
-                ),
-                Err(error) => tracing::warn!(
-                    stream = %position.0,
-                    delta.seq = position.1,
-                    error = &error as &dyn std::error::Error,
-                    "the recipients could not be read; announcing is left to the relay"
-                ),
-            }
+            let Some(audience) = self.known_audience(&entry).await else {
+                continue;
+            };
+            let publish = trace::publish(&span);
+            publish.record("messaging.message.id", field::display(entry.id));
+            announcements.push(Announcement {
+                payload: Payload::Entry(Box::new(entry)),
+                audience,
+                trace: traces::traceparent(&publish).map(TraceContext),
+            });
+            publishing.push((Announced { position, span }, publish));
         }
-        let publishing = timeout(PUBLISH_DEADLINE, self.bus.publish(&announcements));
-        let Ok(outcomes) = publishing.await else {
+        let outcomes = timeout(PUBLISH_DEADLINE, self.bus.publish(&announcements)).await;
+        let Ok(outcomes) = outcomes else {
             tracing::warn!("the bus did not confirm in time; announcing is left to the relay");
             return Vec::new();
         };
-        let confirmed = positions
-            .into_iter()
-            .zip(outcomes)
-            .filter_map(|(position, outcome)| {
-                if let Err(error) = outcome {
-                    tracing::debug!(
-                        stream = %position.0,
-                        delta.seq = position.1,
-                        error = &error as &dyn std::error::Error,
-                        "a delta was not confirmed; announcing is left to the relay"
-                    );
-                    return None;
-                }
-                Some(position)
-            });
-        confirmed.collect()
+        let mut confirmed = Vec::with_capacity(outcomes.len());
+        for ((announced, publish), outcome) in publishing.into_iter().zip(outcomes) {
+            if let Err(error) = outcome {
+                publish.record("otel.status_code", "ERROR");
+                tracing::debug!(
+                    stream = %announced.position.0,
+                    delta.seq = announced.position.1,
+                    error = &error as &dyn std::error::Error,
+                    "a delta was not confirmed; announcing is left to the relay"
+                );
+                continue;
+            }
+            confirmed.push(announced);
+        }
+        confirmed
+    }
+
+    /// Who is to hear of an entry; None if that cannot be found out now.
+    async fn known_audience(&self, entry: &Entry) -> Option<Audience> {
+        match self.audience(entry).await {
+            Ok(Some(audience)) => Some(audience),
+            Ok(None) => {
+                tracing::warn!(
+                    stream = %entry.stream,
+                    delta.seq = entry.seq,
+                    "the group of a delta is not known; announcing is left to the relay"
+                );
+                None
+            }
+            Err(error) => {
+                tracing::warn!(
+                    stream = %entry.stream,
+                    delta.seq = entry.seq,
+                    error = &error as &dyn std::error::Error,
+                    "the recipients could not be read; announcing is left to the relay"
+                );
+                None
+            }
+        }
     }
 
     /// Hints may be lost: caches live 30 s and `x:sessions` is read every 3 s all the same.

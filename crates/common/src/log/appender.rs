@@ -14,12 +14,14 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use super::APPEND_DEADLINE;
-use super::announcer::Announcer;
+use super::announcer::{Announcer, Complete};
 use super::append::{Append, AppendError, Committed, Draft, NotValid};
 use super::completion::Completion;
 use super::metrics::LogMetrics;
+use super::trace;
 use crate::clock::Clock;
 use crate::domain::{Entry, EntryId, Head, Seq, StreamId};
 use crate::store::{Store, StoreError};
@@ -118,10 +120,22 @@ struct Waiting {
     uncertain: bool,
     deadline: Instant,
     done: oneshot::Sender<Result<Committed, AppendError>>,
+    /// From the request for it to the answer; what is done for the entry are its children.
+    span: Span,
 }
 
 impl Waiting {
     fn answer(self, outcome: Result<Committed, AppendError>) {
+        match &outcome {
+            Ok(committed) => {
+                self.span.record("delta.seq", committed.entry.seq);
+                self.span.record("replayed", committed.replayed);
+            }
+            Err(AppendError::Unavailable) => {
+                self.span.record("otel.status_code", "ERROR");
+            }
+            Err(AppendError::Refused(_) | AppendError::KeyReused) => {}
+        }
         // A caller that is gone does not want the answer; the entry stands all the same.
         drop(self.done.send(outcome));
     }
@@ -192,12 +206,14 @@ impl Appenders {
     ) -> Result<Committed, AppendError> {
         let (done, outcome) = oneshot::channel();
         let deadline = Instant::now() + APPEND_DEADLINE;
+        let span = trace::append(&append);
         let waiting = Waiting {
             append,
             id: EntryId::generate(),
             uncertain: false,
             deadline,
             done,
+            span: span.clone(),
         };
         self.enqueue(waiting, queue_limit)?;
         let answer = async {
@@ -206,7 +222,7 @@ impl Appenders {
                 Ok(Err(_)) | Err(_) => Err(AppendError::Unavailable),
             }
         };
-        self.metrics.measure(answer).await
+        self.metrics.measure(answer).instrument(span).await
     }
 
     fn enqueue(self: &Arc<Self>, waiting: Waiting, queue_limit: usize) -> Result<(), AppendError> {
@@ -282,7 +298,9 @@ impl Appenders {
             return batch;
         }
         let entries = run.iter().map(|(_, entry)| entry.clone()).collect();
-        match self.store.append(entries).await {
+        let waiting = run.iter().map(|(waiting, _)| &waiting.span);
+        let span = trace::insert(waiting, run.len());
+        match self.store.append(entries).instrument(span).await {
             Ok(appended) => {
                 self.metrics.batches.observe(appended.landed as f64);
                 let mut again = self.landed(stream, run, appended.landed, memory).await;
@@ -490,11 +508,13 @@ impl Appenders {
         entry: Entry,
         replayed: bool,
         memory: &mut Memory,
-    ) -> Option<Entry> {
+    ) -> Option<Complete> {
+        let span = waiting.span.clone();
         match self
             .peers()
             .completion
             .complete(&entry, memory.applied)
+            .instrument(span.clone())
             .await
         {
             Ok(applied) => memory.applied = applied,
@@ -514,7 +534,7 @@ impl Appenders {
             entry: entry.clone(),
             replayed,
         }));
-        (!replayed).then_some(entry)
+        (!replayed).then_some(Complete { entry, span })
     }
 
     fn sweep(&self) {

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use tracing::Instrument as _;
+
+use super::trace;
 use crate::domain::{Change, ChannelId, Entry, Seq, StreamId};
 use crate::store::{Store, StoreError, project};
 
@@ -27,7 +30,8 @@ pub(super) async fn apply_pending(
             after = entry.seq;
             let changes = project(&entry);
             if !changes.is_empty() {
-                store.apply(stream, entry.seq, changes).await?;
+                let applying = store.apply(stream, entry.seq, changes);
+                applying.instrument(trace::apply(&entry)).await?;
             }
         }
         if last_page {

@@ -62,7 +62,7 @@ macro_rules! log_contract {
 pub(crate) use log_contract;
 
 /// Positions from 1 without holes, no key twice, `gv` never falling, `ord` counting messages.
-fn check_stream(entries: &[Entry]) {
+pub(super) fn check_stream(entries: &[Entry]) {
     let mut keys = BTreeSet::new();
     let mut head = Head::default();
     for entry in entries {

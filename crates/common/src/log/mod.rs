@@ -12,9 +12,12 @@ mod completion;
 mod groups;
 mod metrics;
 mod revocations;
+mod trace;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod mongo_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -27,19 +30,20 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
-use crate::bus::{Announcement, Bus};
+use crate::bus::{Announcement, Bus, TraceContext};
 use crate::clock::Clock;
 use crate::domain::{Entry, Seq, StreamId};
 use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, traces};
 
 pub use append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
 pub use groups::Groups;
 pub use revocations::Revocations;
 
-use announcer::Announcer;
+use announcer::{Announcer, Complete};
 use appender::Appenders;
 use completion::{Completion, Incomplete};
 use metrics::LogMetrics;
@@ -171,9 +175,11 @@ impl Log {
     }
 
     /// Publishes something that is not stored. Best effort, for at most a second.
-    pub async fn announce_ephemeral(&self, announcement: Announcement) {
+    pub async fn announce_ephemeral(&self, mut announcement: Announcement) {
+        let span = trace::publish(&Span::current());
+        announcement.trace = traces::traceparent(&span).map(TraceContext);
         let announcement = [announcement];
-        let publishing = self.parts.bus.publish(&announcement);
+        let publishing = self.parts.bus.publish(&announcement).instrument(span);
         let outcomes = tokio::time::timeout(EPHEMERAL_DEADLINE, publishing).await;
         let Ok([Ok(())]) = outcomes.as_deref() else {
             tracing::debug!("an ephemeral delta was not published");
@@ -195,7 +201,11 @@ impl Log {
             Incomplete::Derived(error) => FinishError::Derived(error),
         })?;
         if announce {
-            let confirmed = self.parts.announcer.publish(vec![entry.clone()]).await;
+            let complete = Complete {
+                entry: entry.clone(),
+                span: Span::current(),
+            };
+            let confirmed = self.parts.announcer.publish(vec![complete]).await;
             if confirmed.is_empty() {
                 return Err(FinishError::NotAnnounced);
             }

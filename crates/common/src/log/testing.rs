@@ -333,7 +333,7 @@ impl World {
 
 pub(super) type Outcome = Result<Committed, AppendError>;
 
-fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Log {
+pub(super) fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Log {
     Log::start(
         store,
         bus,

@@ -14,6 +14,8 @@ mod run;
 mod sqlite;
 
 pub use error::StoreError;
+#[cfg(test)]
+pub(crate) use mongo::testing as mongo_testing;
 pub use mongo::{MongoStore, OpenError as MongoOpenError};
 pub use projection::{StateChange, project};
 pub use query::{

@@ -11,8 +11,10 @@ use tidings_common::domain::Timestamp;
 use tidings_common::wire::{ResumeReason, ServerFrame};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::Close;
+use crate::trace;
 
 /// What one client's mailbox holds. At the limit: ephemeral deltas go first; then the backlog
 /// is replaced by one `resume`; when it fills again before it was once empty, the connection is
@@ -63,13 +65,19 @@ struct Content {
     writer: Option<Waker>,
 }
 
+/// A delta on its way to one client.
+#[derive(Debug)]
+pub(crate) struct Delta {
+    pub(crate) frame: Bytes,
+    pub(crate) ephemeral: bool,
+    pub(crate) committed: Timestamp,
+    /// Until it is written; boxed, because few are traced.
+    pub(crate) span: Option<Box<Span>>,
+}
+
 #[derive(Debug)]
 enum Item {
-    Delta {
-        frame: Bytes,
-        ephemeral: bool,
-        committed: Timestamp,
-    },
+    Delta(Delta),
     Instruction(ServerFrame),
 }
 
@@ -126,23 +134,20 @@ impl Mailbox {
     }
 
     /// Puts a delta in, or makes room as the limits say. Called by the hub.
-    pub(crate) fn offer(&self, frame: &Bytes, ephemeral: bool, committed: Timestamp) -> Offered {
+    pub(crate) fn offer(&self, delta: Delta) -> Offered {
         let limits = self.limits;
+        let (bytes, ephemeral) = (delta.frame.len(), delta.ephemeral);
         let offered = self.change(|content| {
             if content.ending.is_some() {
                 return Offered::Ended;
             }
-            if !content.has_room(limits, frame.len()) {
+            if !content.has_room(limits, bytes) {
                 content.drop_deltas(|ephemeral| ephemeral);
             }
-            if content.has_room(limits, frame.len()) {
-                content.delta_bytes += frame.len();
+            if content.has_room(limits, bytes) {
+                content.delta_bytes += bytes;
                 content.deltas += 1;
-                content.waiting.push_back(Item::Delta {
-                    frame: frame.clone(),
-                    ephemeral,
-                    committed,
-                });
+                content.waiting.push_back(Item::Delta(delta));
                 Offered::Queued
             } else if ephemeral {
                 Offered::Dropped
@@ -287,14 +292,12 @@ impl Content {
     fn drop_deltas(&mut self, which: impl Fn(bool) -> bool) {
         let (mut bytes, mut count) = (0, 0);
         self.waiting.retain(|item| match item {
-            Item::Delta {
-                frame, ephemeral, ..
-            } if which(*ephemeral) => {
-                bytes += frame.len();
+            Item::Delta(delta) if which(delta.ephemeral) => {
+                bytes += delta.frame.len();
                 count += 1;
                 false
             }
-            Item::Delta { .. } | Item::Instruction(_) => true,
+            Item::Delta(_) | Item::Instruction(_) => true,
         });
         self.delta_bytes -= bytes;
         self.deltas -= count;
@@ -366,11 +369,14 @@ impl Content {
                     self.instructions -= 1;
                     return Some(Outgoing::Frame(frame));
                 }
-                Item::Delta {
-                    frame, committed, ..
-                } if gathered.is_empty() || bytes + frame.len() <= MAX_WRITE_BYTES => {
-                    bytes += frame.len();
-                    gathered.push((frame, committed));
+                Item::Delta(delta)
+                    if gathered.is_empty() || bytes + delta.frame.len() <= MAX_WRITE_BYTES =>
+                {
+                    if let Some(span) = delta.span {
+                        trace::written(&span);
+                    }
+                    bytes += delta.frame.len();
+                    gathered.push((delta.frame, delta.committed));
                 }
                 next => {
                     self.waiting.push_front(next);

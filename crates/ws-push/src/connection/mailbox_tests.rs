@@ -30,19 +30,20 @@ fn take(mailbox: &Mailbox) -> Option<Outgoing> {
 }
 
 fn offer(mailbox: &Mailbox, text: &str) -> Offered {
-    mailbox.offer(
-        &Bytes::copy_from_slice(text.as_bytes()),
-        false,
-        Timestamp::default(),
-    )
+    mailbox.offer(delta(text, false))
 }
 
 fn offer_ephemeral(mailbox: &Mailbox, text: &str) -> Offered {
-    mailbox.offer(
-        &Bytes::copy_from_slice(text.as_bytes()),
-        true,
-        Timestamp::default(),
-    )
+    mailbox.offer(delta(text, true))
+}
+
+fn delta(text: &str, ephemeral: bool) -> Delta {
+    Delta {
+        frame: Bytes::copy_from_slice(text.as_bytes()),
+        ephemeral,
+        committed: Timestamp::default(),
+        span: None,
+    }
 }
 
 fn deltas(texts: &[&str]) -> Option<Outgoing> {

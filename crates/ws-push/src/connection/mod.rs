@@ -10,6 +10,6 @@ mod websocket;
 pub use close::{Close, CloseRow, Reconnect};
 #[cfg(test)]
 pub(crate) use mailbox::Outgoing;
-pub(crate) use mailbox::{Mailbox, MailboxLimits, Offered};
+pub(crate) use mailbox::{Delta, Mailbox, MailboxLimits, Offered};
 pub(crate) use session::Session;
 pub(crate) use websocket::open;

@@ -10,8 +10,9 @@ use tidings_common::domain::{ConnectionId, SessionId, UserId};
 use tidings_common::wire::ResumeReason;
 
 use crate::binder::Partitions;
-use crate::connection::{Close, Mailbox, Offered};
+use crate::connection::{Close, Delta, Mailbox, Offered};
 use crate::metrics::{PushMetrics, ResumeLabel};
+use crate::trace;
 
 /// Locks are per shard, so that worker threads seldom meet.
 const SHARDS: usize = 64;
@@ -150,10 +151,18 @@ impl Hub {
             Recipients::Group { .. } => return self.resume_all(),
         };
         let ephemeral = envelope.position.is_none();
+        // One of the writes is traced: they may be thousands, and differ by how slow a client is.
+        let mut traced = envelope.trace.is_some();
         for user in users {
             if let Some(clients) = self.shard(*user).get(user) {
                 for client in clients {
-                    let offered = client.mailbox.offer(&envelope.body, ephemeral, envelope.at);
+                    let delta = Delta {
+                        frame: envelope.body.clone(),
+                        ephemeral,
+                        committed: envelope.at,
+                        span: std::mem::take(&mut traced).then(trace::write).flatten(),
+                    };
+                    let offered = client.mailbox.offer(delta);
                     self.count(offered);
                 }
             }

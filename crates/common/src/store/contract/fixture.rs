@@ -6,15 +6,15 @@ use crate::domain::{
 use crate::store::{IdWindow, Store, project};
 
 /// When the entry at `seq` was made.
-pub(super) fn at(seq: u64) -> Timestamp {
+pub(in crate::store) fn at(seq: u64) -> Timestamp {
     Timestamp::from_millis(1_795_262_400_000 + i64::try_from(seq).unwrap())
 }
 
-pub(super) fn channel() -> StreamId {
+pub(in crate::store) fn channel() -> StreamId {
     StreamId::Channel(ChannelId::generate())
 }
 
-pub(super) fn channel_id(stream: StreamId) -> ChannelId {
+pub(in crate::store) fn channel_id(stream: StreamId) -> ChannelId {
     match stream {
         StreamId::Channel(id) => id,
         _ => panic!("{stream} is no channel"),
@@ -41,7 +41,7 @@ pub(in crate::store) fn edit(message: u64, content: &str) -> Change {
 }
 
 /// The entry behind `head`, by somebody new.
-pub(super) fn after(stream: StreamId, head: Head, change: Change) -> Entry {
+pub(in crate::store) fn after(stream: StreamId, head: Head, change: Change) -> Entry {
     let head = head.after(&change, 1);
     Entry {
         id: EntryId::generate(),
@@ -58,7 +58,7 @@ pub(super) fn after(stream: StreamId, head: Head, change: Change) -> Entry {
 }
 
 /// A run of entries behind `head`.
-pub(super) fn run(
+pub(in crate::store) fn run(
     stream: StreamId,
     mut head: Head,
     changes: impl IntoIterator<Item = Change>,
@@ -106,20 +106,20 @@ pub(in crate::store) async fn apply(store: &dyn Store, entry: &Entry) {
         .unwrap();
 }
 
-pub(super) async fn all(store: &dyn Store, stream: StreamId) -> Vec<Entry> {
+pub(in crate::store) async fn all(store: &dyn Store, stream: StreamId) -> Vec<Entry> {
     store
         .entries(stream, 0, u64::MAX, usize::MAX)
         .await
         .unwrap()
 }
 
-pub(super) fn seqs<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u64> {
+pub(in crate::store) fn seqs<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u64> {
     entries.into_iter().map(|entry| entry.seq).collect()
 }
 
 /// Reads a list that is to hold `expected` page by page, upwards and downwards, and from
 /// bounds that it does not hold: one made by `newer` is above all.
-pub(super) async fn check_both_ways<T>(
+pub(in crate::store) async fn check_both_ways<T>(
     expected: &[T],
     newer: impl Fn() -> T,
     read: impl AsyncFn(IdWindow<T>, usize) -> Vec<T>,

@@ -60,11 +60,9 @@ impl Appends {
         stream: StreamId,
         run: Vec<RawDocumentBuf>,
     ) -> Result<Appended, StoreError> {
-        let unavailable = || StoreError::Unavailable(NoAnswer.into());
-        let uncertain = || StoreError::Uncertain(NoAnswer.into());
         let expires = Instant::now() + DEADLINE;
         let Ok(Ok(slot)) = timeout_at(expires, self.queue.reserve()).await else {
-            return Err(unavailable());
+            return Err(StoreError::Unavailable(NoAnswer.into()));
         };
         let (done, answer) = oneshot::channel();
         slot.send(Job {
@@ -75,7 +73,7 @@ impl Appends {
         });
         match timeout_at(expires, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(uncertain()),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Uncertain(NoAnswer.into())),
         }
     }
 }

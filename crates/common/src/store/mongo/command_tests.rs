@@ -59,7 +59,7 @@ fn check_write(command: &Document) {
         .get("wtimeout")
         .cloned()
         .map(|wait| wait.to_string());
-    assert_eq!(patience.as_deref(), Some("6000"), "{command}");
+    assert_eq!(patience.as_deref(), Some("4000"), "{command}");
     // Those of many documents cannot be retried by the driver, they are repeated by callers; a
     // claim leaves a mark that is read back.
     let again = |statement: &Bson| {

@@ -32,9 +32,17 @@ mod contract_tests;
 #[cfg(test)]
 mod entry_tests;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
+pub(crate) mod nodes;
+#[cfg(test)]
 mod open_tests;
 #[cfg(test)]
 mod recording;
+#[cfg(test)]
+mod rollback_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -53,10 +61,13 @@ use failure::{Failure, NoAnswer};
 pub use open::OpenError;
 
 /// How long a call waits. Beyond it a read is `Unavailable` and a write `Uncertain`.
-const DEADLINE: Duration = Duration::from_secs(8);
+///
+/// It is longer than a primary is looked for, so that "there is none" is told from "no answer",
+/// and leaves time to try again to those who wait for 10 s.
+const DEADLINE: Duration = Duration::from_secs(6);
 /// How long the server works at a read, and waits for a majority to have a write: less than
 /// [`DEADLINE`], so that connections come back from whoever has stopped waiting.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What every write waits for.
 fn write_concern() -> WriteConcern {

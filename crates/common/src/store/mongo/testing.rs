@@ -3,6 +3,8 @@
 use mongodb::Client;
 use secrecy::SecretString;
 
+pub(crate) use super::nodes::Nodes;
+
 use super::MongoStore;
 use crate::domain::EntryId;
 
@@ -34,6 +36,10 @@ impl Scratch {
         let hosts = hosts.trim_end_matches('/');
         let url = format!("{hosts}/{name}?{options}");
         Self { url, name }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.url
     }
 
     pub(super) fn url(&self) -> SecretString {
@@ -70,6 +76,6 @@ impl Drop for Scratch {
     clippy::disallowed_methods,
     reason = "names the services that tests run against"
 )]
-pub(super) fn env(name: &str) -> Option<String> {
+pub(crate) fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

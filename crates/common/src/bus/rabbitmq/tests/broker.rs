@@ -166,8 +166,9 @@ impl Admin {
         let own = format!(
             "[rabbit_networking:close_connection(Pid, \"test\") || \
               Pid <- rabbit_networking:connections(), \
-              [{{user_provided_name, Name}}] <- [rabbit_reader:info(Pid, [user_provided_name])], \
-              is_binary(Name), binary:match(Name, <<\"{}\">>) =/= nomatch].",
+              [{{client_properties, All}}] <- [rabbit_reader:info(Pid, [client_properties])], \
+              {{_, _, Name}} <- [lists:keyfind(<<\"connection_name\">>, 1, All)], \
+              binary:match(Name, <<\"{}\">>) =/= nomatch].",
             self.prefix
         );
         ctl(&["eval", &own]).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use tidings_tests::server::Server;
 
-const DOCUMENTATION: &str = include_str!("../../docs/operations.md");
+const DOCUMENTATION: &str = include_str!("../../../docs/operations.md");
 
 #[tokio::test]
 async fn every_metric_is_documented_and_every_documented_metric_served() -> Result<()> {
