@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::bus::{BadAddress, Bus, ConsumerLimits, MemoryBus, RabbitMqBus, RabbitMqConfig};
+use crate::bus::{
+    BadAddress, Bus, ConsumerLimits, MemoryBus, RabbitMqBus, RabbitMqConfig, RabbitMqCounters,
+};
 use crate::clock::Clock;
 use crate::config::{BusBackend, BusConfig, Config, PresenceConfig, StoreConfig};
-use crate::measured::{MeasuredBus, MeasuredPresence, MeasuredStore};
+use crate::measured::{MeasuredBus, MeasuredPresence, MeasuredStore, register_rabbitmq};
 use crate::presence::{MemoryPresence, Presence, RedisOpenError, RedisPresence};
 use crate::store::{
     BusLayout, Meta, MongoOpenError, MongoStore, SqliteOpenError, SqliteStore, StateStore as _,
@@ -65,7 +67,7 @@ impl Backends {
     ) -> Result<Self, BackendError> {
         let store = open_store(&config.store).await?;
         let store = Arc::new(MeasuredStore::new(store, metrics));
-        let bus = open_bus(&config.bus, &*store).await?;
+        let bus = open_bus(&config.bus, &*store, metrics).await?;
         let presence = open_presence(&config.presence, clock)?;
         Ok(Self {
             meta: store.meta().await?,
@@ -88,9 +90,16 @@ pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendE
     }
 }
 
-async fn open_bus(config: &BusConfig, store: &dyn Store) -> Result<Arc<dyn Bus>, BackendError> {
+async fn open_bus(
+    config: &BusConfig,
+    store: &dyn Store,
+    metrics: &Metrics,
+) -> Result<Arc<dyn Bus>, BackendError> {
     match &config.backend {
-        BusBackend::Memory => Ok(Arc::new(MemoryBus::new(config.partitions))),
+        BusBackend::Memory => {
+            register_rabbitmq(&RabbitMqCounters::default(), metrics);
+            Ok(Arc::new(MemoryBus::new(config.partitions)))
+        }
         BusBackend::RabbitMq { urls, exchanges } => {
             agree(config, exchanges.get(), store).await?;
             let rabbitmq = RabbitMqConfig {
@@ -101,7 +110,9 @@ async fn open_bus(config: &BusConfig, store: &dyn Store) -> Result<Arc<dyn Bus>,
                 deployment: store.meta().await?.deployment,
                 limits: ConsumerLimits::default(),
             };
-            Ok(Arc::new(RabbitMqBus::start(rabbitmq)?))
+            let bus = RabbitMqBus::start(rabbitmq)?;
+            register_rabbitmq(bus.counters(), metrics);
+            Ok(Arc::new(bus))
         }
     }
 }

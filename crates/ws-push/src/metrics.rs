@@ -48,7 +48,17 @@ impl From<Option<Close>> for CloseLabel {
 }
 
 impl PushMetrics {
+    /// What is counted by a label is there from the start: a counter that begins at one has not
+    /// risen.
     pub(crate) fn register(metrics: &Metrics) -> Self {
+        let resumes = metrics.counters("ws_resumes", "Connections told to sync");
+        for label in [ResumeLabel::MISSED, ResumeLabel::SLOW] {
+            drop(resumes.get_or_create(&label));
+        }
+        let closes = metrics.counters("ws_closes", "Connections ended, by close code");
+        for close in Close::ALL.into_iter().map(Some).chain([None]) {
+            drop(closes.get_or_create(&CloseLabel::from(close)));
+        }
         Self {
             connections: metrics.gauge("ws_connections", "Connections open now"),
             deliveries: metrics.counter("ws_deliveries", "Deltas put into mailboxes"),
@@ -61,8 +71,8 @@ impl PushMetrics {
                 "ws_ephemerals_dropped",
                 "Ephemeral deltas that found a full mailbox",
             ),
-            resumes: metrics.counters("ws_resumes", "Connections told to sync"),
-            closes: metrics.counters("ws_closes", "Connections ended, by close code"),
+            resumes,
+            closes,
             acks_dropped: metrics.counter("ws_acks_dropped", "Acknowledgements not recorded"),
         }
     }

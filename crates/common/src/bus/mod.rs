@@ -10,7 +10,7 @@ mod rabbitmq;
 
 pub use envelope::{Announcement, Audience, Control, Envelope, Payload, Recipients, TraceContext};
 pub use memory::{MemoryBus, QueueLimits};
-pub use rabbitmq::{BadAddress, ConsumerLimits, RabbitMqBus, RabbitMqConfig};
+pub use rabbitmq::{BadAddress, ConsumerLimits, RabbitMqBus, RabbitMqConfig, RabbitMqCounters};
 
 use std::error::Error;
 use std::sync::Arc;

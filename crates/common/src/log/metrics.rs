@@ -25,6 +25,14 @@ pub(super) struct LogMetrics {
     pub(super) left_to_relay: Counter,
 }
 
+const OUTCOMES: [&str; 5] = [
+    "committed",
+    "repeated",
+    "refused",
+    "key_reused",
+    "unavailable",
+];
+
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
@@ -32,12 +40,16 @@ struct Outcome {
 
 impl LogMetrics {
     pub(super) fn register(metrics: &Metrics) -> Self {
+        let appends = metrics.histograms(
+            "log_append_seconds",
+            "From asking for an append to its answer, waiting in the queue included",
+            SECONDS,
+        );
+        for outcome in OUTCOMES {
+            drop(appends.get_or_create(&Outcome { outcome }));
+        }
         Self {
-            appends: metrics.histograms(
-                "log_append_seconds",
-                "From asking for an append to its answer, waiting in the queue included",
-                SECONDS,
-            ),
+            appends,
             appends_waiting: metrics.gauge(
                 "log_appends_waiting",
                 "Appends that are queued or under way",

@@ -10,7 +10,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::bus::{Announcement, Bus, BusError, Control, Deliveries, Delivery, Subscription};
+use crate::bus::{
+    Announcement, Bus, BusError, Control, Deliveries, Delivery, RabbitMqCounters, Subscription,
+};
 use crate::domain::ServerId;
 use crate::telemetry::{Metrics, SECONDS};
 
@@ -47,6 +49,9 @@ impl Outcome {
     }
 }
 
+const SERVER_QUEUE: &str = "server";
+const HINTS_QUEUE: &str = "hints";
+
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Received {
     /// Whose: the server's own, or one for hints alone.
@@ -57,9 +62,22 @@ struct Received {
 impl MeasuredBus {
     #[must_use]
     pub fn new(bus: Arc<dyn Bus>, metrics: &Metrics) -> Self {
+        let publishes = metrics.counters("bus_publishes", "Announcements, by outcome");
+        let hints = metrics.counters("bus_hints", "Hints to all processes, by outcome");
+        for outcome in [Outcome::CONFIRMED, Outcome::FAILED] {
+            drop(publishes.get_or_create(&outcome));
+            drop(hints.get_or_create(&outcome));
+        }
+        drop(publishes.get_or_create(&Outcome::ABANDONED));
+        let deliveries = metrics.counters("bus_deliveries", "What came out of queues, by kind");
+        for queue in [SERVER_QUEUE, HINTS_QUEUE] {
+            for kind in ["delta", "hint", "interrupted", "missed"] {
+                drop(deliveries.get_or_create(&Received { queue, kind }));
+            }
+        }
         Self {
             bus,
-            publishes: metrics.counters("bus_publishes", "Announcements, by outcome"),
+            publishes,
             publish_seconds: metrics.histogram(
                 "bus_publish_seconds",
                 "From publishing some announcements to the broker's word on all of them",
@@ -69,8 +87,8 @@ impl MeasuredBus {
                 "bus_unconfirmed_publishes",
                 "Announcements that the broker has not confirmed yet",
             ),
-            hints: metrics.counters("bus_hints", "Hints to all processes, by outcome"),
-            deliveries: metrics.counters("bus_deliveries", "What came out of queues, by kind"),
+            hints,
+            deliveries,
         }
     }
 
@@ -81,6 +99,17 @@ impl MeasuredBus {
             deliveries: self.deliveries.clone(),
         })
     }
+}
+
+/// Adds what RabbitMQ's client counts itself. Another bus has no connections, and is never
+/// blocked.
+pub fn register_rabbitmq(counters: &RabbitMqCounters, metrics: &Metrics) {
+    let help = "Connections to the broker that were made";
+    metrics.register("bus_connections", help, counters.connections.clone());
+    let help = "1 while the broker takes no messages for want of memory or disk space";
+    metrics.register("bus_blocked", help, counters.blocked.clone());
+    let help = "Messages that were dropped because they could not be read";
+    metrics.register("bus_undecodable", help, counters.undecodable.clone());
 }
 
 /// Announcements whose fate is open; what is left when it is dropped was abandoned.
@@ -143,12 +172,12 @@ impl Bus for MeasuredBus {
         } = self.bus.subscribe(server).await?;
         Ok(Subscription {
             bindings,
-            deliveries: self.measured("server", deliveries),
+            deliveries: self.measured(SERVER_QUEUE, deliveries),
         })
     }
 
     async fn control(&self) -> Result<Box<dyn Deliveries>, BusError> {
-        Ok(self.measured("hints", self.bus.control().await?))
+        Ok(self.measured(HINTS_QUEUE, self.bus.control().await?))
     }
 
     async fn check(&self) -> Result<(), BusError> {

@@ -6,7 +6,7 @@ mod presence;
 mod process;
 mod store;
 
-pub use bus::MeasuredBus;
+pub use bus::{MeasuredBus, register_rabbitmq};
 pub use presence::MeasuredPresence;
 pub use process::register_process;
 pub use store::MeasuredStore;
@@ -20,7 +20,8 @@ use prometheus_client::metrics::family::Family;
 
 use crate::telemetry::{HistogramFamily, Metrics, SECONDS};
 
-/// What calls of one trait cost, by method. A call whose future is dropped is not in it.
+/// What calls of one trait cost, by method, and how they fail. A call whose future is dropped is
+/// not in it.
 #[derive(Debug)]
 struct Calls {
     seconds: HistogramFamily<Operation>,
@@ -34,18 +35,28 @@ struct Operation {
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Failed {
-    operation: &'static str,
     kind: &'static str,
 }
 
 impl Calls {
-    /// Registers `<area>_call_seconds` and `<area>_errors`.
-    fn register(metrics: &Metrics, area: &str) -> Self {
+    /// Registers `<area>_call_seconds` and `<area>_errors`. What is counted by these labels is
+    /// there from the start: a counter that begins at one has not risen.
+    fn register(
+        metrics: &Metrics,
+        area: &str,
+        operations: &[&'static str],
+        kinds: &[&'static str],
+    ) -> Self {
         let help = "Calls that have returned, failed ones included";
-        Self {
-            seconds: metrics.histograms(&format!("{area}_call_seconds"), help, SECONDS),
-            errors: metrics.counters(&format!("{area}_errors"), "Calls that failed"),
+        let seconds = metrics.histograms(&format!("{area}_call_seconds"), help, SECONDS);
+        for operation in operations {
+            drop(seconds.get_or_create(&Operation { operation }));
         }
+        let errors = metrics.counters(&format!("{area}_errors"), "Calls that failed");
+        for kind in kinds {
+            drop(errors.get_or_create(&Failed { kind }));
+        }
+        Self { seconds, errors }
     }
 
     async fn measure<T, E>(
@@ -60,7 +71,7 @@ impl Calls {
         seconds.observe(started.elapsed().as_secs_f64());
         if let Err(error) = &outcome {
             let kind = kind(error);
-            self.errors.get_or_create(&Failed { operation, kind }).inc();
+            self.errors.get_or_create(&Failed { kind }).inc();
         }
         outcome
     }

@@ -11,7 +11,7 @@ use crate::domain::{Cursor, SessionId};
 use crate::presence::{Acks, Presence, PresenceError, Tickets};
 use crate::telemetry::Metrics;
 
-/// `tidings_presence_call_seconds` and `tidings_presence_errors_total`, by method.
+/// `tidings_presence_call_seconds` by method, and `tidings_presence_errors_total`.
 pub struct MeasuredPresence {
     presence: Arc<dyn Presence>,
     calls: Calls,
@@ -20,7 +20,8 @@ pub struct MeasuredPresence {
 impl MeasuredPresence {
     #[must_use]
     pub fn new(presence: Arc<dyn Presence>, metrics: &Metrics) -> Self {
-        let calls = Calls::register(metrics, "presence");
+        let operations = ["redeem", "record", "acknowledged"];
+        let calls = Calls::register(metrics, "presence", &operations, &["unavailable"]);
         Self { presence, calls }
     }
 }

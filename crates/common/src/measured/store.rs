@@ -15,7 +15,7 @@ use crate::store::{
 };
 use crate::telemetry::Metrics;
 
-/// `tidings_store_call_seconds` and `tidings_store_errors_total`, by method.
+/// `tidings_store_call_seconds` by method, and `tidings_store_errors_total` by kind.
 pub struct MeasuredStore {
     store: Arc<dyn Store>,
     calls: Calls,
@@ -24,7 +24,8 @@ pub struct MeasuredStore {
 impl MeasuredStore {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, metrics: &Metrics) -> Self {
-        let calls = Calls::register(metrics, "store");
+        let kinds = ["uncertain", "unavailable", "corrupt"];
+        let calls = Calls::register(metrics, "store", &[], &kinds);
         Self { store, calls }
     }
 }

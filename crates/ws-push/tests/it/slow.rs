@@ -1,5 +1,7 @@
 //! What a client that does not read gets, and what it does not do to others.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tidings_common::domain::ChannelId;
 
@@ -60,19 +62,30 @@ async fn a_client_whose_socket_is_stuck_is_closed_at_the_write_deadline() {
     let _stuck = RawClient::connect(&server, &who, Some(4096)).await;
     let channel = ChannelId::generate();
     let mut published = 0;
-    // Until the kernel takes no more, and something waits in the mailbox.
-    while server.metric("tidings_delivery_seconds_count") == Some(published as f64) {
+    // Until the kernel takes no more, and something stays in the mailbox.
+    while written(&server, published).await {
         server.publish(channel, published + 1, 1, &[who.user]).await;
         published += 1;
         until("it is in the mailbox", || async {
             server.metric("tidings_ws_deliveries_total") == Some(published as f64)
         })
         .await;
-        tokio::task::yield_now().await;
     }
     server.metric_becomes(TOO_SLOW, 1.0).await;
     server.metric_becomes("tidings_ws_connections", 0.0).await;
     server.stop().await;
+}
+
+/// False: something is still in the mailbox after a while, which must be shorter than the write
+/// deadline.
+async fn written(server: &Server, published: u64) -> bool {
+    let all = async {
+        while server.metric("tidings_delivery_seconds_count") != Some(published as f64) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_millis(300);
+    tokio::time::timeout(patience, all).await.is_ok()
 }
 
 fn seqs_of(frames: &[Value]) -> Vec<u64> {

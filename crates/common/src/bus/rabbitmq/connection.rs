@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::timeout;
 
 use super::super::BusError;
@@ -23,6 +27,43 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
+/// What happens to the connections of one bus. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RabbitMqCounters {
+    /// Connections that were made; of each purpose one, and one more each time it was lost.
+    pub connections: Family<Purpose, Counter>,
+    /// 1 while the broker takes no messages.
+    pub blocked: Gauge,
+    /// Messages that were dropped because they could not be read.
+    pub undecodable: Counter,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Purpose {
+    purpose: &'static str,
+}
+
+impl Purpose {
+    pub(super) const PUBLISH: Self = Self { purpose: "publish" };
+    pub(super) const CONSUME: Self = Self { purpose: "consume" };
+    pub(super) const CONTROL: Self = Self { purpose: "control" };
+}
+
+impl Default for RabbitMqCounters {
+    fn default() -> Self {
+        let connections = Family::<Purpose, Counter>::default();
+        for purpose in [Purpose::PUBLISH, Purpose::CONSUME, Purpose::CONTROL] {
+            drop(connections.get_or_create(&purpose));
+        }
+        Self {
+            connections,
+            blocked: Gauge::default(),
+            undecodable: Counter::default(),
+        }
+    }
+}
+
 /// Where the broker is, and how to speak to it.
 #[derive(Debug)]
 pub(super) struct Broker {
@@ -31,6 +72,7 @@ pub(super) struct Broker {
     /// Which one is tried next: the one that answered last, or the one after a failure.
     next: AtomicUsize,
     pub(super) codec: Codec,
+    pub(super) counters: RabbitMqCounters,
 }
 
 /// A connection on which the exchanges exist. Dropping it closes it.
@@ -75,17 +117,21 @@ impl Broker {
             addresses,
             next: AtomicUsize::new(0),
             codec,
+            counters: RabbitMqCounters::default(),
         }
     }
 
     /// Connects to one of the addresses, each tried once.
-    pub(super) async fn connect(&self, purpose: &str) -> Result<Link, Failure> {
+    pub(super) async fn connect(&self, purpose: Purpose) -> Result<Link, Failure> {
         let mut failure = Failure::Away;
         for _ in &self.addresses {
             let place = self.next.load(Ordering::Relaxed);
-            let attempt = self.connect_to(place % self.addresses.len(), purpose);
+            let attempt = self.connect_to(place % self.addresses.len(), purpose.purpose);
             match timeout(CONNECT_DEADLINE, attempt).await {
-                Ok(Ok(link)) => return Ok(link),
+                Ok(Ok(link)) => {
+                    self.counters.connections.get_or_create(&purpose).inc();
+                    return Ok(link);
+                }
                 Ok(Err(refused)) => failure = refused,
                 Err(_) => failure = Failure::Timeout,
             }

@@ -13,7 +13,6 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::{Deliveries, Delivery};
 use super::ConsumerLimits;
 use super::bindings::{Live, QueueBindings};
-use super::connection::{Backoff, Broker, Failure, Link, REQUEST_DEADLINE, request};
+use super::connection::{Backoff, Broker, Failure, Link, Purpose, REQUEST_DEADLINE, request};
 use super::topology::{Lifetime, declare_queue, lost};
 
 /// Deliveries are acknowledged together when so many have come, or so much time has passed.
@@ -38,7 +37,6 @@ pub(super) struct Source {
     pub(super) server: Option<Arc<QueueBindings>>,
     /// The queue's name without what tells its incarnations apart.
     pub(super) name: String,
-    pub(super) undecodable: Counter,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -154,9 +152,9 @@ impl FeedTask {
 
     async fn connect(&mut self) -> Result<Queue, Failure> {
         let purpose = if self.source.server.is_some() {
-            "consume"
+            Purpose::CONSUME
         } else {
-            "control"
+            Purpose::CONTROL
         };
         let link = self.source.broker.connect(purpose).await?;
         let opened = timeout(REQUEST_DEADLINE, self.open_queue(link)).await;
@@ -255,7 +253,7 @@ impl FeedTask {
         match self.source.broker.codec.decode(message) {
             Ok(delivery) => self.hand_over(delivery).await,
             Err(unusable) => {
-                self.source.undecodable.inc();
+                self.source.broker.counters.undecodable.inc();
                 tracing::warn!(
                     delta.id = id.as_ref().map(ShortString::as_str),
                     error = &unusable as &dyn Error,

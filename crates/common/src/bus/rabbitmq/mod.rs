@@ -11,14 +11,13 @@ mod publisher;
 mod tests;
 mod topology;
 
-pub use connection::BadAddress;
+pub use connection::{BadAddress, RabbitMqCounters};
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use prometheus_client::metrics::counter::Counter;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -74,7 +73,6 @@ pub struct RabbitMqBus {
     broker: Arc<Broker>,
     limits: ConsumerLimits,
     publisher: Publisher,
-    undecodable: Counter,
     /// Tells this run's queues from those of others.
     boot: String,
     subscriptions: AtomicU32,
@@ -109,7 +107,6 @@ impl RabbitMqBus {
             publisher: Publisher::start(broker.clone(), shutdown.clone()),
             broker,
             limits: config.limits,
-            undecodable: Counter::default(),
             boot: format!("{:08x}", fastrand::u32(..)),
             subscriptions: AtomicU32::new(0),
             _ends_with_this: shutdown.clone().drop_guard(),
@@ -117,10 +114,10 @@ impl RabbitMqBus {
         })
     }
 
-    /// Messages that were dropped because they could not be read.
+    /// What happens to the connections of this bus.
     #[must_use]
-    pub fn undecodable(&self) -> Counter {
-        self.undecodable.clone()
+    pub fn counters(&self) -> &RabbitMqCounters {
+        &self.broker.counters
     }
 
     /// Ends every subscription with [`super::Delivery::Closed`], after what has reached its
@@ -142,7 +139,6 @@ impl RabbitMqBus {
             limits: self.limits,
             server,
             name,
-            undecodable: self.undecodable.clone(),
             shutdown: self.shutdown.clone(),
         })
         .await

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::codec::Message;
-use super::connection::{Backoff, Broker, Failure, Link, request};
+use super::connection::{Backoff, Broker, Failure, Link, Purpose, request};
 
 /// Messages that may wait for the broker's confirmation, and their bytes together. lapin keeps
 /// what it cannot write, so this bounds its memory while the broker blocks; beyond it, publishers
@@ -191,6 +191,7 @@ impl PublishingTask {
                     "the broker cannot be reached for publishing; trying again"
                 ),
             }
+            self.broker.counters.blocked.set(0);
             self.report.send_replace(State::Away);
             if self.refuse_for(backoff.pause()).await.is_none() {
                 return;
@@ -199,7 +200,7 @@ impl PublishingTask {
     }
 
     async fn open(&self) -> Result<Link, Failure> {
-        let link = self.broker.connect("publish").await?;
+        let link = self.broker.connect(Purpose::PUBLISH).await?;
         request(link.channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(link)
     }
@@ -230,10 +231,12 @@ impl PublishingTask {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
                         tracing::warn!(reason, "the broker takes no messages for now");
+                        self.broker.counters.blocked.set(1);
                         self.report.send_replace(State::Blocked);
                     }
                     Some(Event::ConnectionUnblocked) => {
                         tracing::info!("the broker takes messages again");
+                        self.broker.counters.blocked.set(0);
                         self.report.send_replace(State::Open);
                     }
                     Some(Event::Error(error)) => return Ended::Lost(Some(error)),

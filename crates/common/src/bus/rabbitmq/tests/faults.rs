@@ -199,7 +199,7 @@ async fn what_cannot_be_read_is_counted_and_stops_nothing() {
         raw.basic_publish(exchange, "1".into(), options, b"?", none)
             .await
             .unwrap();
-        eventually("dropped", async || bus.undecodable().get() == 2).await;
+        eventually("dropped", async || bus.counters().undecodable.get() == 2).await;
         publish(&bus, &[delta(channel(), 2, &[user_in(1)])]).await;
         assert_eq!(next_seq(&mut server.deliveries).await, 2);
     })
