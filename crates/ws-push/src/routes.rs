@@ -43,14 +43,15 @@ async fn open_websocket(
     if !state.origins.allow(request.headers()) {
         return Err(Problem::forbidden().detail("this origin may not connect"));
     }
-    // Before the ticket is used up.
+    // Both before the ticket is used up: it would be no good at the next server.
     let mut response = handshake(request.head())
         .map_err(|error| Problem::new(Code::BadRequest).detail(error.to_string()))?;
+    let place = state.hub.reserve().map_err(|_| no_room())?;
     let principal = authenticate(&state, &request, admission.into_inner()).await?;
 
     let mailbox = Arc::new(Mailbox::new(state.mailbox_limits));
     let (user, session) = (principal.user, principal.session);
-    let (registration, place) = state
+    let registration = state
         .hub
         .register(user, session, mailbox.clone())
         .map_err(|_| no_room())?;

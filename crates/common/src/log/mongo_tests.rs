@@ -208,8 +208,8 @@ async fn a_replay_while_the_primary_is_cut_off_gets_the_first_entry() {
         assert!(replay.replayed);
         assert_eq!(replay.entry, first);
     }
-    let second = begun_there.await.unwrap();
-    assert!(!second.replayed);
+    // A try that was told nothing may have landed: then the next one is its replay.
+    begun_there.await.unwrap();
     assert_eq!(names(&everything(&*store, user).await), ["first", "second"]);
 
     nodes.thaw(old);

@@ -17,6 +17,8 @@ use crate::tasks::Tasks;
 
 /// The stream is read this often, whether or not a hint came.
 const INTERVAL: Duration = Duration::from_secs(3);
+/// Longest wait for a broker to be asked for hints.
+const HINTS_DEADLINE: Duration = Duration::from_secs(1);
 /// Entries read at once.
 const PAGE: usize = 500;
 /// What clocks of different servers may differ by.
@@ -174,7 +176,9 @@ async fn follow(into: std::sync::Weak<Revocations>, mut reader: Reader, bus: Arc
     let mut hints: Option<Box<dyn Deliveries>> = None;
     loop {
         if hints.is_none() {
-            hints = bus.control().await.ok();
+            // A broker that does not answer must not hold up the reading.
+            let control = tokio::time::timeout(HINTS_DEADLINE, bus.control()).await;
+            hints = control.ok().and_then(Result::ok);
         }
         let Some(into) = into.upgrade() else {
             return;

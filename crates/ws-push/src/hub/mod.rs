@@ -19,7 +19,7 @@ const SHARDS: usize = 64;
 /// Sessions told to resume per second: each will sync.
 const RESUMES_PER_SECOND: u64 = 500;
 
-/// What the hub takes. At a limit, see [`Hub::register`].
+/// What the hub takes. At a limit, see [`Hub::reserve`] and [`Hub::register`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HubLimits {
     pub(crate) connections: usize,
@@ -95,18 +95,36 @@ impl Hub {
         })
     }
 
-    /// Takes a connection in. If the user has as many here as a user may, the oldest is closed
-    /// with 4010.
+    /// Keeps a place for somebody who is yet to say who it is: a ticket is not used up for
+    /// nothing.
     ///
     /// # Errors
     ///
     /// [`NoPlace`]; the server's own limit counts connections until they have quite ended.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Result<Place, NoPlace> {
+        if self.is_draining() {
+            return Err(NoPlace::Draining);
+        }
+        self.connections
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                (count < self.limits.connections).then_some(count + 1)
+            })
+            .map(|_| Place(self.clone()))
+            .map_err(|_| NoPlace::Full)
+    }
+
+    /// Takes in a connection that has its place. If the user has as many here as a user may, the
+    /// oldest is closed with 4010.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPlace::Draining`], which may have begun meanwhile.
     pub(crate) fn register(
         self: &Arc<Self>,
         user: UserId,
         session: SessionId,
         mailbox: Arc<Mailbox>,
-    ) -> Result<(Registration, Place), NoPlace> {
+    ) -> Result<Registration, NoPlace> {
         let client = Arc::new(Client {
             id: ConnectionId::generate(),
             user,
@@ -118,14 +136,6 @@ impl Hub {
         if self.is_draining() {
             return Err(NoPlace::Draining);
         }
-        let admitted = self
-            .connections
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
-                (count < self.limits.connections).then_some(count + 1)
-            });
-        if admitted.is_err() {
-            return Err(NoPlace::Full);
-        }
         let own = shard.entry(user).or_default();
         while own.len() >= self.limits.connections_per_user.max(1) {
             own.remove(0).mailbox.close(Close::Displaced);
@@ -133,12 +143,11 @@ impl Hub {
         own.push(client.clone());
         drop(shard);
         self.metrics.connections.inc();
-        let registration = Registration {
+        Ok(Registration {
             partition: self.partitions.acquire(user),
             hub: self.clone(),
             client,
-        };
-        Ok((registration, Place(self.clone())))
+        })
     }
 
     /// Offers a delta to every connection it is for. Never waits.

@@ -32,10 +32,11 @@ fn mailbox() -> Arc<Mailbox> {
 
 fn join(hub: &Arc<Hub>, user: UserId) -> (Arc<Mailbox>, (Registration, Place)) {
     let mailbox = mailbox();
+    let place = hub.reserve().unwrap();
     let registration = hub
         .register(user, SessionId::generate(), mailbox.clone())
         .unwrap();
-    (mailbox, registration)
+    (mailbox, (registration, place))
 }
 
 fn take(mailbox: &Mailbox) -> Option<Outgoing> {
@@ -105,12 +106,14 @@ fn a_full_or_draining_server_takes_nobody() {
     let hub = hub(1, 1);
     let (_, registration) = join(&hub, UserId::generate());
     assert!(hub.is_full());
-    let refused = hub.register(UserId::generate(), SessionId::generate(), mailbox());
-    assert_eq!(refused.unwrap_err(), NoPlace::Full);
+    assert_eq!(hub.reserve().unwrap_err(), NoPlace::Full);
     drop(registration);
+    let place = hub.reserve().unwrap();
     assert!(hub.drain().is_empty());
+    assert_eq!(hub.reserve().unwrap_err(), NoPlace::Draining);
     let refused = hub.register(UserId::generate(), SessionId::generate(), mailbox());
     assert_eq!(refused.unwrap_err(), NoPlace::Draining);
+    drop(place);
     assert_eq!(hub.connections(), 0);
 }
 
@@ -164,8 +167,7 @@ fn a_place_is_taken_until_the_socket_is_done_with() {
     let hub = hub(1, 10);
     let (_mailbox, (registration, place)) = join(&hub, UserId::generate());
     drop(registration);
-    let refused = hub.register(UserId::generate(), SessionId::generate(), mailbox());
-    assert_eq!(refused.unwrap_err(), NoPlace::Full);
+    assert_eq!(hub.reserve().unwrap_err(), NoPlace::Full);
     drop(place);
     assert_eq!(hub.connections(), 0);
 }

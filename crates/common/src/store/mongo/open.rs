@@ -26,8 +26,9 @@ const WIRE_VERSION: i32 = 17;
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("store.url is not an address of MongoDB")]
-    Address(#[source] mongodb::error::Error),
+    /// The driver's own words would quote the address, and with it a password.
+    #[error("store.url is not an address of MongoDB (is its password percent-encoded?)")]
+    Address,
     #[error("store.url cannot begin with mongodb+srv; name the hosts, as in mongodb://host1,host2")]
     Srv,
     #[error("store.url must name a database, as in mongodb://host/tidings?replicaSet=rs0")]
@@ -79,7 +80,7 @@ impl MongoStore {
         name: &str,
         patience: Duration,
     ) -> Result<Self, OpenError> {
-        let client = Client::with_options(options.clone()).map_err(OpenError::Address)?;
+        let client = Client::with_options(options.clone()).map_err(|_| OpenError::Address)?;
         let store = Self::new(client.database(name));
         let end = Instant::now() + patience;
         loop {
@@ -130,7 +131,7 @@ pub(super) async fn options(url: &SecretString) -> Result<(ClientOptions, String
         return Err(OpenError::Srv);
     }
     let parsed = ClientOptions::parse(url).await;
-    let mut options = parsed.map_err(OpenError::Address)?;
+    let mut options = parsed.map_err(|_| OpenError::Address)?;
     let name = options.default_database.clone();
     let name = name.ok_or(OpenError::NoDatabase)?;
     promise(&mut options);
