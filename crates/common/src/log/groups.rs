@@ -33,6 +33,22 @@ struct Cache {
     /// A channel never moves to another group.
     of_channel: HashMap<ChannelId, GroupId>,
     weight: usize,
+    /// Groups that are being read, and what was hinted of them meanwhile.
+    reading: HashMap<GroupId, Hinted>,
+}
+
+/// A read that began before a hint may end with the state of before.
+#[derive(Default)]
+struct Hinted {
+    readers: usize,
+    /// What was read is kept only from this position on.
+    at_least: Seq,
+}
+
+/// A group being read from the store, until it is dropped.
+pub(super) struct Reading<'a> {
+    groups: &'a Groups,
+    group: GroupId,
 }
 
 impl Groups {
@@ -90,6 +106,7 @@ impl Groups {
     ///
     /// [`StoreError`] if it could not be read.
     pub async fn fresh(&self, group: GroupId) -> Result<Option<Arc<Group>>, StoreError> {
+        let reading = self.begin_reading(group);
         let mut state = self.store.group(group).await?;
         let stream = StreamId::Group(group);
         let applied = state.as_ref().map_or(0, |state| state.applied);
@@ -99,9 +116,17 @@ impl Groups {
         }
         let state = state.map(Arc::new);
         if let Some(state) = &state {
-            self.cache().insert(state.clone());
+            reading.keep(state);
         }
         Ok(state)
+    }
+
+    pub(super) fn begin_reading(&self, group: GroupId) -> Reading<'_> {
+        self.cache().reading.entry(group).or_default().readers += 1;
+        Reading {
+            groups: self,
+            group,
+        }
     }
 
     /// The group has reached position `seq`.
@@ -111,10 +136,17 @@ impl Groups {
         if cache.groups.get(&group).is_some_and(stale) {
             cache.remove(group);
         }
+        if let Some(hinted) = cache.reading.get_mut(&group) {
+            hinted.at_least = hinted.at_least.max(seq);
+        }
     }
 
-    fn forget_all(&self) {
-        *self.cache() = Cache::default();
+    pub(super) fn forget_all(&self) {
+        let mut cache = self.cache();
+        cache.clear();
+        for hinted in cache.reading.values_mut() {
+            hinted.at_least = Seq::MAX;
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -123,7 +155,35 @@ impl Groups {
     }
 }
 
+impl Reading<'_> {
+    pub(super) fn keep(&self, state: &Arc<Group>) {
+        let mut cache = self.groups.cache();
+        let hinted = cache.reading.get(&self.group);
+        if hinted.is_none_or(|hinted| hinted.at_least <= state.applied) {
+            cache.insert(state.clone());
+        }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut cache = self.groups.cache();
+        if let Some(hinted) = cache.reading.get_mut(&self.group) {
+            hinted.readers -= 1;
+            if hinted.readers == 0 {
+                cache.reading.remove(&self.group);
+            }
+        }
+    }
+}
+
 impl Cache {
+    fn clear(&mut self) {
+        self.groups.clear();
+        self.of_channel.clear();
+        self.weight = 0;
+    }
+
     fn insert(&mut self, group: Arc<Group>) {
         // A slower reader may come with an older state.
         if let Some((cached, _)) = self.groups.get(&group.id)
@@ -133,7 +193,7 @@ impl Cache {
         }
         self.remove(group.id);
         if self.weight + weight(&group) > WEIGHT_LIMIT {
-            *self = Self::default();
+            self.clear();
         }
         self.weight += weight(&group);
         for channel in group.channels.keys() {

@@ -1,8 +1,10 @@
-//! The log's contract over the embedded store.
+//! The log's contract over the embedded store, and what its cache of groups keeps.
 
 use std::sync::Arc;
 
 use super::contract::log_contract;
+use super::groups::Groups;
+use crate::domain::{Group, GroupId, GroupKind, Seq, Timestamp};
 use crate::store::{SqliteStore, Store};
 
 /// A folder that goes with the test.
@@ -22,3 +24,49 @@ async fn fresh_store() -> Option<(Arc<dyn Store>, Folder)> {
 }
 
 log_contract!(fresh_store);
+
+fn group(id: GroupId, applied: Seq) -> Arc<Group> {
+    Arc::new(Group {
+        id,
+        kind: GroupKind::Group,
+        name: None,
+        created_at: Timestamp::default(),
+        version: 1,
+        applied,
+        deleted: false,
+        members: [].into(),
+        channels: [].into(),
+    })
+}
+
+#[tokio::test]
+async fn a_group_that_was_read_before_a_hint_is_not_kept() {
+    let (store, _folder) = fresh_store().await.unwrap();
+    for (hinted, read, kept) in [
+        (Some(2), 1, false),
+        (Some(2), 2, true),
+        (None, 1, true),
+        (Some(Seq::MAX), 2, false),
+    ] {
+        let groups = Groups::new(store.clone());
+        let id = GroupId::generate();
+        let reading = groups.begin_reading(id);
+        let slower = groups.begin_reading(id);
+        match hinted {
+            // Hints were lost.
+            Some(Seq::MAX) => groups.forget_all(),
+            Some(seq) => groups.forget_before(id, seq),
+            None => {}
+        }
+        reading.keep(&group(id, read));
+        drop(reading);
+        slower.keep(&group(id, read));
+        drop(slower);
+        // The store has none, so it comes from the cache.
+        let found = groups.get(id, 0).await.unwrap();
+        assert_eq!(found.is_some(), kept, "{hinted:?} {read}");
+        // The next read begins anew.
+        groups.begin_reading(id).keep(&group(id, 1));
+        assert!(groups.get(id, 0).await.unwrap().is_some());
+    }
+}
