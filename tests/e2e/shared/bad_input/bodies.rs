@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_tests::client::items;
 use tidings_tests::started;
 
-use super::{Case, MESSAGES, World};
+use super::{Case, MESSAGES, System, World};
 
 #[tokio::test]
 async fn malformed_bodies() -> Result<()> {
@@ -141,6 +141,10 @@ async fn wrong_messages() -> Result<()> {
         cases.push(Case::invalid(Method::POST, MESSAGES, &body));
     }
     for key in ["", "a b", &"x".repeat(65)] {
+        // To nginx an empty header is none.
+        if key.is_empty() && System::PROXIED {
+            continue;
+        }
         let case = Case::invalid(Method::POST, MESSAGES, r#"{"content":"x"}"#);
         cases.push(case.header("idempotency-key", key));
     }
