@@ -117,8 +117,8 @@ impl Api {
         }
     }
 
-    /// Adds what the API needs to take work: a store that can be written. Without the bus it commits all the
-    /// same, and the relay announces later.
+    /// Adds what the API needs to take work: a store that can be written. Without the bus it
+    /// commits all the same, and the relay announces later.
     #[must_use]
     pub fn checks(&self, readiness: Readiness) -> Readiness {
         let bus = self.bus.clone();

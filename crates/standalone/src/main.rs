@@ -43,9 +43,9 @@ fn main() -> ExitCode {
     let outcome = match args.command {
         Some(Command::CheckConfig) => return cli::check_config(Binary::Standalone, file),
         Some(Command::Health) => return cli::health(Binary::Standalone, file),
-        Some(Command::Listen(options)) => listen(options).map(|()| ExitCode::SUCCESS),
+        Some(Command::Listen(options)) => listen(options),
         Some(Command::NewEpoch) => match Config::load(Binary::Standalone, file) {
-            Ok(config) => new_epoch(config).map(|()| ExitCode::SUCCESS),
+            Ok(config) => new_epoch(config),
             Err(error) => return cli::report(&error),
         },
         None => match Config::load(Binary::Standalone, file) {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         },
     };
     match outcome {
-        Ok(code) => code,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidings: {error:#}");
             ExitCode::FAILURE

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tidings_tests::client::{Client, number, text};
+use tidings_tests::client::{Client, Group, number, text};
 use tidings_tests::cluster::Cluster;
 use tidings_tests::device::Device;
 use tidings_tests::socket::Socket;
@@ -111,16 +111,22 @@ async fn a_full_server_sends_people_to_the_other() -> Result<()> {
     Ok(())
 }
 
+/// Twelve people of one group, each with a device that is connected.
+async fn people_of_a_group(cluster: &Cluster) -> Result<(Vec<Client>, Group, Vec<Device>)> {
+    let users = cluster.users("user", 12).await?;
+    let (first, others) = users.split_first().context("users")?;
+    let group = first
+        .group("All", &others.iter().collect::<Vec<_>>())
+        .await?;
+    let devices = try_join_all(users.iter().map(Device::start)).await?;
+    Ok((users, group, devices))
+}
+
 #[tokio::test]
 async fn a_draining_server_sends_people_to_the_other() -> Result<()> {
     let mut cluster = started!(Cluster::with(&[("ws.drain_secs", "3")]).await);
-    let users = cluster.users("user", 12).await?;
-    let (ada, others) = users.split_first().context("users")?;
-    let group = ada.group("All", &others.iter().collect::<Vec<_>>()).await?;
-    let mut devices = Vec::new();
-    for user in &users {
-        devices.push(Device::start(user).await?);
-    }
+    let (users, group, devices) = people_of_a_group(&cluster).await?;
+    let ada = &users[0];
     cluster.ws_pushes[0].terminate()?;
     // Whoever comes while it drains is on the other at once.
     wait::until("draining", SOON, async || {
@@ -160,13 +166,8 @@ async fn a_draining_server_sends_people_to_the_other() -> Result<()> {
 #[tokio::test]
 async fn people_of_a_killed_server_go_on_at_the_other() -> Result<()> {
     let mut cluster = started!(Cluster::start().await);
-    let users = cluster.users("user", 12).await?;
-    let (ada, others) = users.split_first().context("users")?;
-    let group = ada.group("All", &others.iter().collect::<Vec<_>>()).await?;
-    let mut devices = Vec::new();
-    for user in &users {
-        devices.push(Device::start(user).await?);
-    }
+    let (users, group, devices) = people_of_a_group(&cluster).await?;
+    let ada = &users[0];
     cluster.ws_pushes[1].kill().await?;
     let sent = ada.send(&group.channel, "meanwhile").await?;
     for device in &devices {

@@ -7,6 +7,7 @@ mod contract;
 mod doc;
 mod error;
 mod mongo;
+mod pending_page;
 mod projection;
 mod query;
 mod revision;

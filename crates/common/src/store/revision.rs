@@ -1,6 +1,25 @@
 //! What a change makes of a message's state. Pure; the stores keep it, and who reacted.
 
-use crate::domain::{MessageState, ReactionCount, Timestamp, UserId};
+use crate::domain::{ChannelId, MessageState, ReactionCount, Seq, Timestamp, UserId};
+
+/// Which message an entry changes.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub(super) channel: ChannelId,
+    pub(super) message: Seq,
+    /// Of the entry.
+    pub(super) seq: Seq,
+}
+
+impl At {
+    pub(super) fn new(channel: ChannelId, message: Seq, seq: Seq) -> Self {
+        Self {
+            channel,
+            message,
+            seq,
+        }
+    }
+}
 
 /// Puts the new content in place. An edit that has none, or of a deleted message, changes
 /// nothing.

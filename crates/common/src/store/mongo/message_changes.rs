@@ -10,9 +10,9 @@ use super::entry::{self, ENTRIES};
 use super::field::{self, signed, stream_name, uuid};
 use super::find;
 use super::{Failure, PATIENCE};
-use crate::domain::{Change, ChannelId, Kind, MessageState, ReactionCount, Seq, StreamId, UserId};
+use crate::domain::{Change, Kind, MessageState, ReactionCount, Seq, StreamId, UserId};
 use crate::store::StateChange;
-use crate::store::revision::{self, Reactors};
+use crate::store::revision::{self, At, Reactors};
 
 pub(super) const REACTIONS: &str = "reactions";
 
@@ -46,24 +46,7 @@ pub(super) async fn apply(
     }
 }
 
-/// Which message an entry changes.
-#[derive(Clone, Copy)]
-struct At {
-    channel: ChannelId,
-    message: Seq,
-    /// Of the entry.
-    seq: Seq,
-}
-
 impl At {
-    fn new(channel: ChannelId, message: Seq, seq: Seq) -> Self {
-        Self {
-            channel,
-            message,
-            seq,
-        }
-    }
-
     /// The message's entry.
     fn message(self) -> Document {
         doc! {

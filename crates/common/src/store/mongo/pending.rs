@@ -7,7 +7,8 @@ use super::indexes::PENDING;
 use super::reads::{Entries, STREAMS, collect, find, hint, names};
 use super::{Failure, PATIENCE, entry};
 use crate::domain::{Entry, Seq, StreamId, Timestamp};
-use crate::store::{Pending, PendingPage, StoreError};
+use crate::store::pending_page::Filling;
+use crate::store::{Pending, PendingPage};
 
 pub(super) async fn of_stream(
     entries: &Entries,
@@ -72,37 +73,22 @@ pub(super) async fn of_all(
     after: Option<(StreamId, Seq)>,
     limit: usize,
 ) -> Result<PendingPage, Failure> {
-    let mut page = PendingPage {
-        items: Vec::new(),
-        next: None,
-    };
-    if limit == 0 {
-        return Ok(page);
+    let mut filling = Filling::new(limit);
+    if filling.is_full() {
+        return Ok(filling.finish(true));
     }
     let batch = u32::try_from(limit).unwrap_or(u32::MAX);
     let finding = find(entries, due(before, after), PENDING).sort(doc! { "s": 1, "n": 1 });
     let mut cursor = finding.batch_size(batch).await?;
-    let mut unreadable = Unreadable::default();
-    // Those of a stream whose name cannot be read do not count: there is no going on from their
-    // position, so they must not fill a page.
-    let mut looked_at = 0;
-    while looked_at < limit {
+    while !filling.is_full() {
         if !cursor.advance().await? {
-            page.next = None;
-            break;
+            return Ok(filling.finish(true));
         }
         let stored = cursor.current();
-        if let Ok(position) = position(stored) {
-            page.next = Some(position);
-            looked_at += 1;
-        }
-        match pending(stored) {
-            Ok(pending) => page.items.push(pending),
-            Err(failure) => unreadable.add(stored, failure),
-        }
+        let read = pending(stored).map_err(Failure::of_read);
+        filling.add(position(stored).ok(), read, || place(stored));
     }
-    unreadable.log();
-    Ok(page)
+    Ok(filling.finish(false))
 }
 
 fn position(stored: &RawDocument) -> Result<(StreamId, Seq), Failure> {
@@ -116,36 +102,11 @@ fn pending(stored: &RawDocument) -> Result<Pending, Failure> {
     })
 }
 
-/// The entries of one page that could not be read.
-#[derive(Default)]
-struct Unreadable {
-    count: usize,
-    first: Option<(String, i64, StoreError)>,
-}
-
-impl Unreadable {
-    fn add(&mut self, stored: &RawDocument, failure: Failure) {
-        self.count += 1;
-        self.first.get_or_insert_with(|| {
-            let stream = field::stream(stored, "s").map_or_else(
-                |_| format!("{:?}", stored.get("s")),
-                |stream| stream.to_string(),
-            );
-            let seq = stored.get_i64("n").unwrap_or_default();
-            (stream, seq, failure.of_read())
-        });
-    }
-
-    /// Says so once: the same ones come again with every pass.
-    fn log(self) {
-        if let Some((stream, seq, error)) = self.first {
-            tracing::error!(
-                stream,
-                delta.seq = seq,
-                entries = self.count,
-                error = &error as &dyn std::error::Error,
-                "pending entries cannot be read and are not announced; this is the first"
-            );
-        }
-    }
+/// Where an unreadable entry stands, as far as that can be told.
+fn place(stored: &RawDocument) -> (String, i64) {
+    let stream = field::stream(stored, "s").map_or_else(
+        |_| format!("{:?}", stored.get("s")),
+        |stream| stream.to_string(),
+    );
+    (stream, stored.get_i64("n").unwrap_or_default())
 }

@@ -5,10 +5,8 @@ use rusqlite::{Connection, params};
 
 use super::Failure;
 use super::row::{self, signed};
-use crate::domain::{
-    Change, ChannelId, Kind, MessageState, ReactionCount, Seq, StreamId, Timestamp, UserId,
-};
-use crate::store::revision::{self, Reactors};
+use crate::domain::{Change, Kind, MessageState, ReactionCount, Seq, StreamId, Timestamp, UserId};
+use crate::store::revision::{self, At, Reactors};
 use crate::store::{StateChange, doc};
 
 pub(super) fn apply(
@@ -43,24 +41,7 @@ pub(super) fn apply(
     }
 }
 
-/// Which message an entry changes.
-#[derive(Clone, Copy)]
-struct At {
-    channel: ChannelId,
-    message: Seq,
-    /// Of the entry.
-    seq: Seq,
-}
-
 impl At {
-    fn new(channel: ChannelId, message: Seq, seq: Seq) -> Self {
-        Self {
-            channel,
-            message,
-            seq,
-        }
-    }
-
     fn stream(self) -> [u8; 17] {
         StreamId::from(self.channel).to_bytes()
     }

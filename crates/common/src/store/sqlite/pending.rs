@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::row::{self, ENTRY, signed};
 use super::{Failure, log_store};
 use crate::domain::{Entry, Seq, StreamId, Timestamp};
+use crate::store::pending_page::Filling;
 use crate::store::{Claim, Pending, PendingPage, StoreError};
 
 /// Entries deleted in one transaction.
@@ -68,32 +69,18 @@ pub(super) fn of_all(
         // Before every name.
         None => (Vec::new(), 0),
     };
-    let mut page = PendingPage {
-        items: Vec::new(),
-        next: None,
-    };
-    let mut unreadable = Unreadable::default();
+    let mut filling = Filling::new(limit);
     let mut statement = connection.prepare_cached(&of_all_sql())?;
     let mut rows = statement.query(params![before.as_millis(), stream, seq])?;
-    // Rows are read as they are asked for. Those of a stream whose name cannot be read do not
-    // count: there is no going on from their position, so they must not fill a page.
-    let mut looked_at = 0;
-    while looked_at < limit {
+    // Rows are read as they are asked for.
+    while !filling.is_full() {
         let Some(row) = rows.next()? else {
-            page.next = None;
-            break;
+            return Ok(filling.finish(true));
         };
-        if let Ok(position) = position(row) {
-            page.next = Some(position);
-            looked_at += 1;
-        }
-        match pending(row) {
-            Ok(pending) => page.items.push(pending),
-            Err(failure) => unreadable.add(row, failure),
-        }
+        let read = pending(row).map_err(StoreError::from);
+        filling.add(position(row).ok(), read, || place(row));
     }
-    unreadable.log();
-    Ok(page)
+    Ok(filling.finish(false))
 }
 
 fn position(row: &Row<'_>) -> Result<(StreamId, Seq), Failure> {
@@ -107,37 +94,13 @@ fn pending(row: &Row<'_>) -> Result<Pending, Failure> {
     })
 }
 
-/// The entries of one page that could not be read.
-#[derive(Default)]
-struct Unreadable {
-    count: usize,
-    first: Option<(String, i64, StoreError)>,
-}
-
-impl Unreadable {
-    fn add(&mut self, row: &Row<'_>, failure: Failure) {
-        self.count += 1;
-        self.first.get_or_insert_with(|| {
-            let stream = row::stream(row, 0).map_or_else(
-                |_| format!("{:?}", row.get_ref(0)),
-                |stream| stream.to_string(),
-            );
-            (stream, row.get(1).unwrap_or_default(), failure.into())
-        });
-    }
-
-    /// Says so once: the same ones come again with every pass.
-    fn log(self) {
-        if let Some((stream, seq, error)) = self.first {
-            tracing::error!(
-                stream,
-                delta.seq = seq,
-                entries = self.count,
-                error = &error as &dyn std::error::Error,
-                "pending entries cannot be read and are not announced; this is the first"
-            );
-        }
-    }
+/// Where an unreadable entry stands, as far as that can be told.
+fn place(row: &Row<'_>) -> (String, i64) {
+    let stream = row::stream(row, 0).map_or_else(
+        |_| format!("{:?}", row.get_ref(0)),
+        |stream| stream.to_string(),
+    );
+    (stream, row.get(1).unwrap_or_default())
 }
 
 pub(super) fn claim(
