@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use super::MongoStore;
 use super::open::{TRYING, options};
+use super::testing::tasks;
 use crate::domain::{
     Change, ChannelId, GroupId, GroupKind, Key, Role, SessionId, StreamId, Timestamp, User, UserId,
 };
@@ -29,7 +30,9 @@ impl Recording {
                 commands.lock().unwrap().push(started.command);
             }
         }));
-        MongoStore::connect(options, &name, TRYING).await.unwrap()
+        MongoStore::connect(options, &name, TRYING, &tasks())
+            .await
+            .unwrap()
     }
 
     pub(super) fn take(&self) -> Vec<Document> {
