@@ -169,11 +169,9 @@ impl FeedTask {
                 bindings,
                 lost,
             }),
-            Err(Failure::Timeout) => {
-                link.abandon();
-                Err(Failure::Timeout)
-            }
             Err(failure) => {
+                // Its consumers would take what is meant for the next connection's.
+                link.close().await;
                 if matches!(&failure, Failure::Broker(error) if error.is_amqp_error()) {
                     // The broker has it, but cannot give it: another connection that is not
                     // quite dead holds it, or the node that has it is down.
