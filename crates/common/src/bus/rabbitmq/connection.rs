@@ -219,7 +219,8 @@ impl Link {
     }
 }
 
-/// Waits until whoever listens at an address says something, if only that it does not understand.
+/// Waits until whoever listens at an address says something, if only goodbye to a language that it
+/// does not speak.
 ///
 /// A broker that stands still is asked again and again; lapin would keep a thread and its buffers
 /// for each attempt, until the broker moves.
@@ -227,7 +228,8 @@ async fn greet(address: &AMQPUri) -> std::io::Result<()> {
     let place = (address.authority.host.as_str(), address.authority.port);
     let mut connection = TcpStream::connect(place).await?;
     connection.write_all(b"AMQP\0\0\x09\x01").await?;
-    connection.read_u8().await.map(drop)
+    drop(connection.read_u8().await);
+    Ok(())
 }
 
 /// One request to the broker, within its deadline.

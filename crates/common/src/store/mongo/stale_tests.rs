@@ -13,7 +13,7 @@ use crate::store::contract::fixture::{after, channel, fill, text};
 use crate::store::{LogStore as _, StoreError};
 
 /// Long enough for another to be elected, and to commit, before the old primary gives up.
-const PATIENT: Duration = Duration::from_secs(15);
+const PATIENT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_was_replaced_says_of_no_key_that_it_is_not_there() {
