@@ -1,62 +1,103 @@
 //! Announces what was committed but not announced, whoever committed it and why ever it was
 //! not: the process died, the broker was away, a queue was full.
 //!
-//! Needs no lease: entries are claimed one by one, and announcing twice does no harm.
+//! Needs no lease: entries are claimed one by one, and announcing twice does no harm. A claim is
+//! the time in the pending mark: whoever made it and died is succeeded 5 s later.
 
+mod backoff;
+mod metrics;
+mod watch;
+
+use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
+use tidings_common::bus::BusError;
 use tidings_common::clock::Clock;
-use tidings_common::domain::{Entry, Seq, StreamId};
-use tidings_common::log::{FinishError, Log};
+use tidings_common::domain::{Entry, Seq, StreamId, Timestamp};
+use tidings_common::log::{FinishError, Log, Suspect, Unfinished};
 use tidings_common::store::{Claim, Pending, Store, StoreError};
 use tidings_common::telemetry::{Metrics, traces};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
-/// Pause between passes.
+use backoff::Backoff;
+use metrics::RelayMetrics;
+use watch::Watch;
+
+/// Pause between the starts of passes.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// A pass that has taken so long ends with the page it is at; the next goes on from there.
+const BUDGET: Duration = Duration::from_secs(1);
 /// An entry that has been pending for this long is in nobody's hands any more.
-const PENDING_FOR_MS: i64 = 5_000;
+const PENDING_FOR: Duration = Duration::from_secs(5);
 /// Entries read, claimed and settled at once.
 const PAGE: usize = 500;
-/// Of a stream with more waiting in one page, only the newest is announced: the gap makes
-/// its clients sync, which costs less than announcing all.
+/// Of a stream with more waiting, only the newest is announced: the gap makes its clients sync,
+/// which costs less than announcing all.
 const ANNOUNCED_PER_STREAM: usize = 100;
+/// While there is more than a pass can do, what was committed lately comes first: so late ...
+const LATELY: Duration = Duration::from_secs(15);
+/// ... and so many of them in each pass.
+const FIRST: usize = 2_000;
+/// Positions looked at in each pass of what is not due by the clock.
+const WATCHED: usize = 5_000;
+
+type Position = (StreamId, Seq);
+
+/// What is away as a whole, so that a pass has ended early.
+#[derive(Debug)]
+pub enum Away {
+    Store(StoreError),
+    Bus(BusError),
+}
 
 /// Finishes abandoned entries.
 pub struct Relay {
     store: Arc<dyn Store>,
     log: Log,
     clock: Arc<dyn Clock>,
-    finished: Counter,
-    failed: Counter,
-    /// In seconds.
-    oldest: Gauge<f64, AtomicU64>,
+    metrics: RelayMetrics,
+    backoff: Backoff,
+    watch: Watch,
+    sweep: Sweep,
+    /// When the oldest entry was committed that is known to be abandoned.
+    oldest: Option<Timestamp>,
+    /// When what was committed lately was last looked at.
+    looked: Instant,
+    /// How the last pass ended.
+    away: Option<Suspect>,
+}
+
+/// One way through all that is pending, in as many passes as it takes.
+#[derive(Default)]
+struct Sweep {
+    /// Where to go on; None: at the beginning.
+    position: Option<Position>,
+    oldest: Option<Timestamp>,
+    unreadable: usize,
 }
 
 impl Relay {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, log: Log, clock: Arc<dyn Clock>, metrics: &Metrics) -> Self {
-        let finished = "Abandoned entries that were finished";
-        let failed = "Attempts to finish an abandoned entry that failed";
-        let oldest = "Age of the oldest abandoned entry that the last pass found";
         Self {
             store,
             log,
             clock,
-            finished: metrics.counter("relay_entries_finished", finished),
-            failed: metrics.counter("relay_entries_failed", failed),
-            oldest: metrics.register("relay_oldest_pending_seconds", oldest, Gauge::default()),
+            metrics: RelayMetrics::register(metrics),
+            backoff: Backoff::default(),
+            watch: Watch::default(),
+            sweep: Sweep::default(),
+            oldest: None,
+            looked: Instant::now(),
+            away: None,
         }
     }
 
     /// Makes a pass each second until `shutdown`. A pass under way is finished.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown
@@ -64,88 +105,265 @@ impl Relay {
             .await
             .is_some()
         {
+            let was_away = self.away.is_some();
             match self.pass().await {
                 Ok(0) => {}
                 Ok(finished) => tracing::info!(entries = finished, "announced abandoned entries"),
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "abandoned entries could not be read; trying again"
-                ),
+                // Said once.
+                Err(_) if was_away => {}
+                Err(away) => log_away(&away),
             }
         }
     }
 
-    /// Finishes what has been pending for 5 s; returns how many entries were. What fails stays
-    /// pending and is tried again 5 s later.
+    /// Finishes what has been pending for 5 s: goes on where the last pass ended, for about a
+    /// second. While that is not enough for all, what was committed lately comes first. Returns
+    /// how many entries were finished. What fails stays pending and is tried again, later each
+    /// time.
     ///
     /// # Errors
     ///
-    /// The store's; what was finished before stays finished.
-    pub async fn pass(&self) -> Result<usize, StoreError> {
-        let now = self.clock.now();
-        let before = now.plus_millis(-PENDING_FOR_MS);
-        let mut after = None;
-        let mut finished = 0;
-        let mut oldest = Duration::ZERO;
+    /// [`Away`]; what was finished before stays finished, and nothing counts as failed for it.
+    pub async fn pass(&mut self) -> Result<usize, Away> {
+        let done = self.try_pass().await;
+        self.away = done.as_ref().err().map(|away| match away {
+            Away::Store(_) => Suspect::Store,
+            Away::Bus(_) => Suspect::Bus,
+        });
+        done
+    }
+
+    async fn try_pass(&mut self) -> Result<usize, Away> {
+        let until = Instant::now() + BUDGET;
+        self.metrics.show_oldest(self.oldest, self.clock.now());
+        if self.away == Some(Suspect::Bus) {
+            // Entries are not claimed in vain, so that they are at hand when it is back.
+            self.log.check_bus().await.map_err(Away::Bus)?;
+        }
+        let mut finished = if self.sweep.position.is_some() {
+            self.finish_latest().await?
+        } else {
+            self.finish_watched().await?
+        };
         loop {
-            let page = self.store.pending(before, after, PAGE).await?;
-            let committed = page.items.iter().map(|pending| pending.entry.at).min();
-            if let Some(committed) = committed {
-                oldest = oldest.max(Duration::from_millis(now.millis_since(committed)));
-            }
-            self.oldest.set(oldest.as_secs_f64());
-            if !page.items.is_empty() {
-                finished += self.finish(page.items).await?;
-            }
+            let now = self.clock.now();
+            let (before, after) = (due_before(now), self.sweep.position);
+            let page = self.store.pending(before, after, PAGE).await;
+            let page = page.map_err(Away::Store)?;
+            self.sweep.unreadable += page.unreadable;
+            let committed = page.items.iter().map(|pending| pending.entry.at);
+            self.sweep.oldest = committed.chain(self.sweep.oldest).min();
+            self.oldest = self.oldest.into_iter().chain(self.sweep.oldest).min();
+            self.metrics.show_oldest(self.oldest, now);
+            finished += self.finish(page.items, page.next).await?;
             // A page without entries may have entries behind it: some cannot be read.
-            after = page.next;
-            if after.is_none() {
+            self.sweep.position = page.next;
+            if page.next.is_none() {
+                self.end_sweep();
+                return Ok(finished);
+            }
+            if Instant::now() >= until {
                 return Ok(finished);
             }
         }
     }
 
-    /// Claims and finishes one page.
-    async fn finish(&self, page: Vec<Pending>) -> Result<usize, StoreError> {
-        let mine = self.claim(page).await?;
-        let mut done: Vec<(StreamId, Seq)> = Vec::with_capacity(mine.len());
-        for of_stream in mine.chunk_by(|a, b| a.entry.stream == b.entry.stream) {
-            let skip = match of_stream.len() {
-                few if few <= ANNOUNCED_PER_STREAM => 0,
-                many => many - 1,
-            };
-            for (index, pending) in of_stream.iter().enumerate() {
-                let entry = &pending.entry;
-                let finishing = self.log.finish(entry, index >= skip);
-                match finishing.instrument(relay_span(entry)).await {
-                    Ok(()) => done.push((entry.stream, entry.seq)),
-                    Err(error) => {
-                        self.failed.inc();
-                        warn(pending, &error);
-                        // Those behind it come in order after it, next time.
-                        break;
-                    }
+    fn end_sweep(&mut self) {
+        let sweep = std::mem::take(&mut self.sweep);
+        self.oldest = sweep.oldest;
+        self.metrics.show_oldest(self.oldest, self.clock.now());
+        let unreadable = i64::try_from(sweep.unreadable).unwrap_or(i64::MAX);
+        self.metrics.unreadable.set(unreadable);
+        self.backoff.tidy(Instant::now());
+        self.show_stuck();
+    }
+
+    fn show_stuck(&self) {
+        let stuck = i64::try_from(self.backoff.stuck()).unwrap_or(i64::MAX);
+        self.metrics.stuck.set(stuck);
+    }
+
+    /// What was committed since the last look or so, as far as it is due.
+    async fn finish_latest(&mut self) -> Result<usize, Away> {
+        let now = Instant::now();
+        let window = LATELY + now.duration_since(self.looked);
+        self.looked = now;
+        let since = earlier(self.clock.now(), window);
+        let found = self.store.pending_lately(since, FIRST).await;
+        let before = due_before(self.clock.now());
+        let (mut due, early): (Vec<Pending>, Vec<Pending>) = found
+            .map_err(Away::Store)?
+            .into_iter()
+            .partition(|pending| pending.since <= before);
+        due.extend(self.watched(early.iter().map(claim_of), now).await?);
+        due.sort_by_key(|pending| (pending.entry.stream.to_bytes(), pending.entry.seq));
+        self.finish_parts(due).await
+    }
+
+    /// What is not due by the clock, but has stayed as it is for 5 s.
+    async fn finish_watched(&mut self) -> Result<usize, Away> {
+        let now = Instant::now();
+        self.looked = now;
+        let than = due_before(self.clock.now());
+        let early = self.store.pending_later(than, WATCHED).await;
+        let due = self.watched(early.map_err(Away::Store)?, now).await?;
+        self.finish_parts(due).await
+    }
+
+    /// The entries that are due by this process's counting, at most a page.
+    async fn watched(
+        &mut self,
+        marks: impl IntoIterator<Item = Claim>,
+        now: Instant,
+    ) -> Result<Vec<Pending>, Away> {
+        let mut due = Vec::new();
+        for Claim { stream, seq, seen } in self.watch.look(marks, now).into_iter().take(PAGE) {
+            match self.store.pending_in(stream, seq - 1, 1).await {
+                Ok(found) => {
+                    let found = found.into_iter().filter(|entry| entry.seq == seq);
+                    due.extend(found.map(|entry| Pending { entry, since: seen }));
                 }
+                // Whoever reads all that is pending says so.
+                Err(StoreError::Corrupt(_)) => {}
+                Err(error) => return Err(Away::Store(error)),
             }
         }
-        self.finished.inc_by(done.len() as u64);
-        self.store.settle(&done).await?;
+        Ok(due)
+    }
+
+    async fn finish_parts(&mut self, due: Vec<Pending>) -> Result<usize, Away> {
+        let mut finished = 0;
+        for part in due.chunks(PAGE) {
+            finished += self.finish(part.to_vec(), None).await?;
+        }
+        Ok(finished)
+    }
+
+    /// Claims, finishes and settles entries that stand in order; those behind them, if any,
+    /// begin after `next`.
+    async fn finish(
+        &mut self,
+        mut found: Vec<Pending>,
+        next: Option<Position>,
+    ) -> Result<usize, Away> {
+        let now = Instant::now();
+        found.retain(|pending| !self.backoff.holds(position(&pending.entry), now));
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let mine = self.claim(found).await.map_err(Away::Store)?;
+        let unfinished = self.plan(mine, next).await;
+        let outcomes = self.log.finish(&unfinished).await;
+        let mut done = Vec::with_capacity(unfinished.len());
+        let mut failed = Vec::new();
+        for (unfinished, outcome) in unfinished.iter().zip(outcomes) {
+            let position = position(&unfinished.entry);
+            match outcome {
+                Ok(()) => {
+                    self.backoff.finished(position);
+                    done.push(position);
+                }
+                Err(error) => failed.push((position, error)),
+            }
+        }
+        self.store.settle(&done).await.map_err(Away::Store)?;
+        self.metrics.finished.inc_by(done.len() as u64);
+        self.metrics.failed.inc_by(failed.len() as u64);
+        self.judge(failed).await?;
         Ok(done.len())
     }
 
-    async fn claim(&self, page: Vec<Pending>) -> Result<Vec<Pending>, StoreError> {
-        let claims: Vec<Claim> = page
-            .iter()
-            .map(|pending| Claim {
-                stream: pending.entry.stream,
-                seq: pending.entry.seq,
-                seen: pending.since,
-            })
-            .collect();
+    async fn claim(&self, found: Vec<Pending>) -> Result<Vec<Pending>, StoreError> {
+        let claims: Vec<Claim> = found.iter().map(claim_of).collect();
         let won = self.store.claim(&claims, self.clock.now()).await?;
-        let mine = page.into_iter().zip(won).filter(|(_, won)| *won);
+        let mine = found.into_iter().zip(won).filter(|(_, won)| *won);
         Ok(mine.map(|(pending, _)| pending).collect())
     }
+
+    /// Which of these entries are announced.
+    async fn plan(&self, mine: Vec<Pending>, next: Option<Position>) -> Vec<Unfinished> {
+        let mut plan = Vec::with_capacity(mine.len());
+        for of_stream in mine.chunk_by(|a, b| a.entry.stream == b.entry.stream) {
+            let silent = match of_stream {
+                few if few.len() <= ANNOUNCED_PER_STREAM => 0,
+                [.., last] if self.goes_on(&last.entry, next).await => of_stream.len(),
+                many => many.len() - 1,
+            };
+            let unfinished = of_stream
+                .iter()
+                .enumerate()
+                .map(|(index, pending)| Unfinished {
+                    entry: pending.entry.clone(),
+                    announce: index >= silent,
+                    span: relay_span(&pending.entry),
+                });
+            plan.extend(unfinished);
+        }
+        plan
+    }
+
+    /// Whether more entries wait behind `last` in its stream, on pages behind `next`: they show
+    /// its clients the gap.
+    async fn goes_on(&self, last: &Entry, next: Option<Position>) -> bool {
+        if next.is_none_or(|(stream, _)| stream != last.stream) {
+            return false;
+        }
+        let behind = self.store.pending_in(last.stream, last.seq, 1).await;
+        behind.is_ok_and(|behind| !behind.is_empty())
+    }
+
+    /// Tells what is an entry's own failure from the store or the bus being away.
+    async fn judge(&mut self, failed: Vec<(Position, FinishError)>) -> Result<(), Away> {
+        let suspected = |what| {
+            let mut errors = failed.iter().map(|(_, error)| error.suspect());
+            errors.any(|suspect| suspect == Some(what))
+        };
+        if suspected(Suspect::Bus) {
+            self.log.check_bus().await.map_err(Away::Bus)?;
+        }
+        if suspected(Suspect::Store) {
+            self.store.check().await.map_err(Away::Store)?;
+        }
+        let now = Instant::now();
+        let (mut first, mut stuck) = (None, None);
+        for failed in &failed {
+            if matches!(failed.1, FinishError::Behind) {
+                continue;
+            }
+            first = first.or(Some(failed));
+            if self.backoff.failed(failed.0, now) == backoff::MANY {
+                stuck = stuck.or(Some(failed));
+            }
+        }
+        // One for many, since those of a stream fail together.
+        if let Some((position, error)) = stuck {
+            log_stuck(*position, error);
+            self.show_stuck();
+        } else if let Some((position, error)) = first {
+            log_failure(*position, error, failed.len());
+        }
+        Ok(())
+    }
+}
+
+fn position(entry: &Entry) -> Position {
+    (entry.stream, entry.seq)
+}
+
+fn claim_of(pending: &Pending) -> Claim {
+    Claim {
+        stream: pending.entry.stream,
+        seq: pending.entry.seq,
+        seen: pending.since,
+    }
+}
+
+fn due_before(now: Timestamp) -> Timestamp {
+    earlier(now, PENDING_FOR)
+}
+
+fn earlier(now: Timestamp, by: Duration) -> Timestamp {
+    now.plus_millis(i64::try_from(by.as_millis()).map_or(i64::MIN, |millis| -millis))
 }
 
 /// Begins a trace: the one in which the entry was committed is not known any more.
@@ -159,11 +377,33 @@ fn relay_span(entry: &Entry) -> Span {
     )
 }
 
-fn warn(pending: &Pending, error: &FinishError) {
+fn log_away(away: &Away) {
+    let (what, error): (_, &dyn Error) = match away {
+        Away::Store(error) => ("store", error),
+        Away::Bus(error) => ("bus", error),
+    };
     tracing::warn!(
-        stream = %pending.entry.stream,
-        delta.seq = pending.entry.seq,
-        error = error as &dyn std::error::Error,
-        "an abandoned entry could not be finished; trying again"
+        what,
+        error,
+        "abandoned entries wait for what is away; trying again"
+    );
+}
+
+fn log_failure((stream, seq): Position, error: &FinishError, entries: usize) {
+    tracing::warn!(
+        stream = %stream,
+        delta.seq = seq,
+        entries,
+        error = error as &dyn Error,
+        "abandoned entries could not be finished; trying again. This is the first"
+    );
+}
+
+fn log_stuck((stream, seq): Position, error: &FinishError) {
+    tracing::error!(
+        stream = %stream,
+        delta.seq = seq,
+        error = error as &dyn Error,
+        "an abandoned entry has failed 20 times; it is tried every two minutes"
     );
 }
