@@ -83,7 +83,7 @@ async fn age(directory: &Path) -> Result<()> {
 /// Waits for the end of the trimmer's first pass, and expects it to have found something.
 async fn trimmed(server: &Server) -> Result<()> {
     let metric = async |name: &str| -> Result<f64> {
-        let text = server.api.get("/metrics").await?.text();
+        let text = String::from_utf8(server.api.get("/metrics").await?.body)?;
         let name = format!("tidings_trimmer_{name} ");
         let mut values = text.lines().filter_map(|line| line.strip_prefix(&*name));
         Ok(values.next().context("a value")?.parse()?)

@@ -6,21 +6,21 @@
 
 mod backoff;
 mod metrics;
+mod plan;
+mod report;
 mod watch;
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_common::bus::BusError;
 use tidings_common::clock::Clock;
 use tidings_common::domain::{Entry, Seq, StreamId, Timestamp};
-use tidings_common::log::{FinishError, Log, Suspect, Unfinished};
+use tidings_common::log::{FinishError, Log, Suspect};
 use tidings_common::store::{Claim, Pending, Store, StoreError};
-use tidings_common::telemetry::{Metrics, traces};
+use tidings_common::telemetry::Metrics;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
 
 use backoff::Backoff;
 use metrics::RelayMetrics;
@@ -34,9 +34,6 @@ const BUDGET: Duration = Duration::from_secs(1);
 const PENDING_FOR: Duration = Duration::from_secs(5);
 /// Entries read, claimed and settled at once.
 const PAGE: usize = 500;
-/// Of a stream with more waiting, only the newest is announced: the gap makes its clients sync,
-/// which costs less than announcing all.
-const ANNOUNCED_PER_STREAM: usize = 100;
 /// While there is more than a pass can do, what was committed lately comes first: so late ...
 const LATELY: Duration = Duration::from_secs(15);
 /// ... and so many of them in each pass.
@@ -111,7 +108,7 @@ impl Relay {
                 Ok(finished) => tracing::info!(entries = finished, "announced abandoned entries"),
                 // Said once.
                 Err(_) if was_away => {}
-                Err(away) => log_away(&away),
+                Err(away) => report::away(&away),
             }
         }
     }
@@ -252,7 +249,7 @@ impl Relay {
             return Ok(0);
         }
         let mine = self.claim(found).await.map_err(Away::Store)?;
-        let unfinished = self.plan(mine, next).await;
+        let unfinished = plan::plan(&*self.store, mine, next).await;
         let outcomes = self.log.finish(&unfinished).await;
         let mut done = Vec::with_capacity(unfinished.len());
         let mut failed = Vec::new();
@@ -280,38 +277,6 @@ impl Relay {
         Ok(mine.map(|(pending, _)| pending).collect())
     }
 
-    /// Which of these entries are announced.
-    async fn plan(&self, mine: Vec<Pending>, next: Option<Position>) -> Vec<Unfinished> {
-        let mut plan = Vec::with_capacity(mine.len());
-        for of_stream in mine.chunk_by(|a, b| a.entry.stream == b.entry.stream) {
-            let silent = match of_stream {
-                few if few.len() <= ANNOUNCED_PER_STREAM => 0,
-                [.., last] if self.goes_on(&last.entry, next).await => of_stream.len(),
-                many => many.len() - 1,
-            };
-            let unfinished = of_stream
-                .iter()
-                .enumerate()
-                .map(|(index, pending)| Unfinished {
-                    entry: pending.entry.clone(),
-                    announce: index >= silent,
-                    span: relay_span(&pending.entry),
-                });
-            plan.extend(unfinished);
-        }
-        plan
-    }
-
-    /// Whether more entries wait behind `last` in its stream, on pages behind `next`: they show
-    /// its clients the gap.
-    async fn goes_on(&self, last: &Entry, next: Option<Position>) -> bool {
-        if next.is_none_or(|(stream, _)| stream != last.stream) {
-            return false;
-        }
-        let behind = self.store.pending_in(last.stream, last.seq, 1).await;
-        behind.is_ok_and(|behind| !behind.is_empty())
-    }
-
     /// Tells what is an entry's own failure from the store or the bus being away.
     async fn judge(&mut self, failed: Vec<(Position, FinishError)>) -> Result<(), Away> {
         let suspected = |what| {
@@ -337,10 +302,10 @@ impl Relay {
         }
         // One for many, since those of a stream fail together.
         if let Some((position, error)) = stuck {
-            log_stuck(*position, error);
+            report::stuck(*position, error);
             self.show_stuck();
         } else if let Some((position, error)) = first {
-            log_failure(*position, error, failed.len());
+            report::failure(*position, error, failed.len());
         }
         Ok(())
     }
@@ -364,46 +329,4 @@ fn due_before(now: Timestamp) -> Timestamp {
 
 fn earlier(now: Timestamp, by: Duration) -> Timestamp {
     now.plus_millis(i64::try_from(by.as_millis()).map_or(i64::MIN, |millis| -millis))
-}
-
-/// Begins a trace: the one in which the entry was committed is not known any more.
-fn relay_span(entry: &Entry) -> Span {
-    tracing::info_span!(
-        target: traces::TARGET,
-        parent: None,
-        "relay",
-        stream = %entry.stream,
-        delta.seq = entry.seq,
-    )
-}
-
-fn log_away(away: &Away) {
-    let (what, error): (_, &dyn Error) = match away {
-        Away::Store(error) => ("store", error),
-        Away::Bus(error) => ("bus", error),
-    };
-    tracing::warn!(
-        what,
-        error,
-        "abandoned entries wait for what is away; trying again"
-    );
-}
-
-fn log_failure((stream, seq): Position, error: &FinishError, entries: usize) {
-    tracing::warn!(
-        stream = %stream,
-        delta.seq = seq,
-        entries,
-        error = error as &dyn Error,
-        "abandoned entries could not be finished; trying again. This is the first"
-    );
-}
-
-fn log_stuck((stream, seq): Position, error: &FinishError) {
-    tracing::error!(
-        stream = %stream,
-        delta.seq = seq,
-        error = error as &dyn Error,
-        "an abandoned entry has failed 20 times; it is tried every two minutes"
-    );
 }
