@@ -13,12 +13,14 @@ use tokio::process::Command;
 
 use super::state::World;
 
-/// Makes all entries of a stopped server 31 days older, none of them pending. With the library
-/// of Python, since the store itself never changes an entry's time.
+/// Makes the entries of a stopped server 31 days older, but for messages, whose times clients
+/// have seen; none is pending. With the library of Python, since the store itself never changes
+/// an entry's time.
 const AGE: &str = "
 import sqlite3, sys
 database = sqlite3.connect(sys.argv[1])
-database.execute('UPDATE entries SET at = at - 31 * 86400000, pending = NULL')
+database.execute('UPDATE entries SET pending = NULL')
+database.execute('UPDATE entries SET at = at - 31 * 86400000 WHERE kind <> \\'message.created\\'')
 database.commit()
 ";
 
