@@ -6,6 +6,7 @@ mod caches;
 mod delivery;
 mod fences;
 mod keys;
+mod relay;
 mod revocation;
 
 #[path = "../shared/access.rs"]

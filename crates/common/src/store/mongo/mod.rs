@@ -13,6 +13,7 @@ mod field;
 mod find;
 mod groups;
 mod indexes;
+mod lease;
 mod log_store;
 mod message_changes;
 mod messages;

@@ -11,7 +11,7 @@ use super::{Failure, PATIENCE, entry};
 use crate::domain::{Entry, Head, Key, Seq, StreamId};
 
 /// Entries come over the wire at most so many at a time.
-const ROUND: u32 = 1000;
+pub(super) const ROUND: u32 = 1000;
 /// Streams asked for in one command.
 pub(super) const STREAMS: usize = 1000;
 
