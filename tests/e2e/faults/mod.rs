@@ -1,0 +1,11 @@
+//! Services and processes that die, stand still or are cut off, each fault by itself: the rows of
+//! the fault matrix in docs/reliability.md.
+
+mod amqp;
+mod broker;
+mod crash;
+mod ear;
+mod load;
+mod mongo;
+mod push;
+mod rolling;
