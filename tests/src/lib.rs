@@ -7,13 +7,17 @@
 //! - [`device`] is the client algorithm: [`replica`] decides, `device` carries it out, and
 //!   [`view`] is the state that deltas change;
 //! - [`otlp`] receives the spans that servers send;
-//! - [`check`] says whether what a device received is dense, in order and once.
+//! - [`failure`] tells what may happen on any network from what breaks the protocol;
+//! - [`check`] says whether what a device received is dense, in order and once;
+//! - [`chaos`] records what many clients do and see while a run of faults goes on, and judges it.
 
 pub mod broker_link;
+pub mod chaos;
 pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod device;
+pub mod failure;
 pub mod nginx;
 pub mod otlp;
 pub mod replica;

@@ -1,0 +1,204 @@
+//! Rules about state: devices end with what HTTP says, the log adds up to it, and no change
+//! overwrote another unseen.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::log::Stream;
+use super::{Case, Finding, Rule};
+use crate::chaos::history::{Change, Moment, Operation, Truth};
+use crate::replica::Delta;
+
+/// In the end every device is at the heads of all that its user has, and holds what a new
+/// device reads.
+pub(super) fn devices_end_fresh(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for device in &case.history.devices {
+        if let Some(how) = &device.stale {
+            let what = format!("device {} differs from fresh state: {how}", device.name);
+            findings.push(Finding::new(Rule::Stale, what));
+        }
+        for (stream, end) in ends_of(case, &device.user) {
+            let at = device.cursor.get(&stream).copied();
+            if at != Some(end) {
+                let around = case.log.around(&stream, at.unwrap_or_default() + 1);
+                let what = format!(
+                    "device {} is at {at:?} of {stream}, which ends at {end}; {around}",
+                    device.name
+                );
+                findings.push(Finding::new(Rule::Stale, what));
+            }
+        }
+    }
+    findings
+}
+
+/// The streams of groups in which somebody is in the end.
+fn ends_of(case: &Case<'_>, user: &str) -> BTreeMap<String, u64> {
+    let mut ends = BTreeMap::new();
+    for (id, group) in &case.log.groups {
+        let absences = group.absences.get(user);
+        let absent = absences.is_some_and(|all| all.last().is_some_and(|last| last.to.is_none()));
+        if absent {
+            continue;
+        }
+        let there = group
+            .channels
+            .iter()
+            .filter(|(_, channel)| channel.deleted.is_none());
+        let channels = there.map(|(id, _)| format!("c:{id}"));
+        for stream in channels.chain([format!("g:{id}")]) {
+            let entries = case.log.streams.get(&stream).map(|stream| &stream.entries);
+            let end = entries.and_then(|entries| entries.keys().next_back().copied());
+            ends.insert(stream, end.unwrap_or_default());
+        }
+    }
+    ends
+}
+
+/// A change with `If-Match` follows exactly that version; a content that was acknowledged is
+/// only gone if a later change took its place.
+pub(super) fn no_lost_update(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, operation) in case.history.operations.iter().enumerate() {
+        let (Some(seq), Some(wanted)) = (case.matched.position[index], operation.change.if_match())
+        else {
+            continue;
+        };
+        let found = version_before(case, operation, seq);
+        if operation.is_ok() && found != Some(wanted) {
+            let described = case.history.describe(operation);
+            let around = case.log.around(&operation.stream(), seq);
+            let what = format!(
+                "version {wanted} was wanted, {found:?} overwritten: {described}; {around}"
+            );
+            findings.push(Finding::new(Rule::LostUpdate, what));
+        }
+    }
+    findings.extend(contents(case));
+    findings
+}
+
+/// The version that a rename at `seq` replaced.
+fn version_before(case: &Case<'_>, operation: &Operation, seq: u64) -> Option<u64> {
+    let stream = case.log.streams.get(&operation.stream())?;
+    let mut before = stream.entries.range(..seq).rev();
+    let found = before.find(|(_, entry)| match &operation.change {
+        Change::RenameChannel { channel, .. } => {
+            let own = entry.kind.starts_with("channel.") && entry.data["id"] == **channel;
+            own || entry.kind == "group.created"
+        }
+        _ => matches!(&*entry.kind, "group.created" | "group.updated"),
+    });
+    found.map(|(seq, _)| *seq)
+}
+
+/// A message shows the content of an edit after which no other was asked for.
+fn contents(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for ((channel, message), edits) in &case.edits {
+        let stream = format!("c:{channel}");
+        let Some(entry) = case.log.entry(&stream, *message) else {
+            continue;
+        };
+        let shown = entry.data["content"].as_str().unwrap_or_default();
+        let complete = case
+            .log
+            .streams
+            .get(&stream)
+            .is_some_and(|stream| stream.complete);
+        if shown.is_empty() || !complete {
+            continue; // Deleted: then there is nothing that an edit could have changed.
+        }
+        let shows = |edit: &&&Operation| matches!(&edit.change, Change::Edit { content, .. } if content == shown);
+        let last = edits.iter().find(shows);
+        let since = last.map_or(Moment::ZERO, |last| last.answered);
+        let overwritten = edits
+            .iter()
+            .find(|edit| edit.is_ok() && edit.invoked > since);
+        if let Some(edit) = overwritten {
+            let described = case.history.describe(edit);
+            let what = format!("{stream} {message} shows {shown:?}; gone is {described}");
+            findings.push(Finding::new(Rule::LostUpdate, what));
+        }
+    }
+    findings
+}
+
+/// Applying a group's or channel's log from its beginning gives the state that HTTP returns.
+pub(super) fn log_is_state(case: &Case<'_>, truth: &Truth) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut differs = |what: String| findings.push(Finding::new(Rule::Stale, what));
+    for (id, group) in &truth.state.groups {
+        let Some(stream) = case.log.streams.get(&format!("g:{id}")) else {
+            continue;
+        };
+        let last = last_of(stream, &["group.created", "group.updated"]);
+        let (version, name) = last.map_or((0, None), |it| (it.seq, Some(&it.data["name"])));
+        if group.version != version || Some(&group.name) != name {
+            differs(format!(
+                "g:{id} is {:?} at {}; the log says {name:?} at {version}",
+                group.name, group.version
+            ));
+        }
+        let members = members_of(stream);
+        if group.members != members {
+            differs(format!(
+                "g:{id} has {:?}; the log says {members:?}",
+                group.members
+            ));
+        }
+    }
+    for (id, messages) in &truth.state.channels {
+        let Some(stream) = case.log.streams.get(&format!("c:{id}")) else {
+            continue;
+        };
+        let created = stream
+            .entries
+            .values()
+            .filter(|it| it.kind == "message.created");
+        for entry in created {
+            let message = messages.get(&entry.seq);
+            if !message
+                .is_some_and(|it| it.content == entry.data["content"].as_str().unwrap_or_default())
+            {
+                differs(format!("c:{id}: {entry:?}, but the message is {message:?}"));
+            }
+        }
+        for (seq, message) in messages {
+            if !stream
+                .entries
+                .get(seq)
+                .is_some_and(|it| it.kind == "message.created")
+            {
+                differs(format!(
+                    "c:{id} {seq} is a message without an entry: {message:?}"
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn last_of<'a>(stream: &'a Stream, kinds: &[&str]) -> Option<&'a Arc<Delta>> {
+    let mut back = stream.entries.values().rev();
+    back.find(|entry| kinds.contains(&&*entry.kind))
+}
+
+fn members_of(stream: &Stream) -> BTreeMap<String, String> {
+    let mut members = BTreeMap::new();
+    for entry in stream.entries.values() {
+        let user = entry.data["user"].as_str().unwrap_or_default().to_owned();
+        let role = entry.data["role"].as_str().unwrap_or_default().to_owned();
+        match &*entry.kind {
+            "group.created" => {
+                let owner = entry.actor.clone().unwrap_or_default();
+                members.insert(owner, "owner".to_owned());
+            }
+            "member.added" | "member.updated" => drop(members.insert(user, role)),
+            "member.removed" => drop(members.remove(&user)),
+            _ => {}
+        }
+    }
+    members
+}

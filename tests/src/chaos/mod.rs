@@ -1,0 +1,18 @@
+//! Chaos runs: many clients change, read and follow things while processes and services are
+//! killed, paused and cut off, and afterwards everything that was recorded is judged.
+//!
+//! - [`run`] is one run: [`world`] is what its clients share, an [`actor`] asks and repeats as a
+//!   good client does, [`workload`] says what is asked;
+//! - [`history`] is what a run leaves, [`recorder`] fills it, [`truth`] is what the servers hold
+//!   in the end;
+//! - [`checker`] judges it, [`report`] tells.
+
+pub mod actor;
+pub mod checker;
+pub mod history;
+pub mod recorder;
+pub mod report;
+pub mod run;
+pub mod truth;
+pub mod workload;
+pub mod world;
