@@ -7,6 +7,7 @@
 
 mod cluster;
 mod embedded;
+mod faults;
 mod logs;
 mod nginx;
 mod traces;

@@ -11,6 +11,7 @@ use crate::client::{Api, Client};
 use crate::nginx::Nginx;
 use crate::server::Server;
 use crate::services::{self, MONGODB, RABBITMQ, REDIS};
+use crate::stack::{Link, Links, Stack};
 use crate::wait::{self, SOON};
 
 /// A database, a bus and a presence of its own in the services that tests share, and the
@@ -23,6 +24,8 @@ pub struct Cluster {
     pub ws_pushes: Vec<Server>,
     pub workers: Vec<Server>,
     pub nginx: Nginx,
+    /// The ways of the processes to services of the test's own.
+    pub links: Links,
 }
 
 impl Cluster {
@@ -45,8 +48,27 @@ impl Cluster {
     /// A service is missing, or a process is not ready in time.
     pub async fn with(settings: &[(&str, &str)]) -> Result<Self> {
         let mut cluster = Self::prepare(settings)?;
-        cluster.nginx.start().await?;
-        cluster.restart().await?;
+        cluster.launch().await?;
+        Ok(cluster)
+    }
+
+    /// A cluster on services of the test's own, of which nothing runs yet. Every process has a
+    /// way of its own to the broker and to Redis: [`Cluster::links`].
+    ///
+    /// # Errors
+    /// A program is missing, or there is no place for files.
+    pub async fn on(stack: &Stack, settings: &[(&str, &str)]) -> Result<Self> {
+        let name = new_name();
+        let mut cluster = Self::of(&system(&name, &stack.mongo.url(&name)), settings)?;
+        for server in cluster.apis.iter_mut() {
+            cluster.links.apis.push(linked(server, stack).await?);
+        }
+        for server in cluster.ws_pushes.iter_mut() {
+            cluster.links.ws_pushes.push(linked(server, stack).await?);
+        }
+        for server in cluster.workers.iter_mut() {
+            cluster.links.workers.push(linked(server, stack).await?);
+        }
         Ok(cluster)
     }
 
@@ -55,7 +77,10 @@ impl Cluster {
     /// # Errors
     /// A service is missing, or there is no place for files.
     pub fn prepare(settings: &[(&str, &str)]) -> Result<Self> {
-        let shared = shared_settings()?;
+        Self::of(&shared_settings()?, settings)
+    }
+
+    fn of(shared: &[(String, String)], settings: &[(&str, &str)]) -> Result<Self> {
         let (apis, ws_pushes) = (pair("tidings-api")?, pair("tidings-ws-push")?);
         let addresses =
             |servers: &[Server]| servers.iter().map(Server::address).collect::<Vec<_>>();
@@ -66,16 +91,27 @@ impl Cluster {
             ws_pushes,
             workers: pair("tidings-worker")?,
             nginx,
+            links: Links::default(),
         };
         let public = [("public_url", &*cluster.api.base.clone())].map(own);
         let settings = settings.iter().copied().map(own);
-        let all: Vec<_> = shared.into_iter().chain(public).chain(settings).collect();
+        let shared = shared.iter().cloned();
+        let all: Vec<_> = shared.chain(public).chain(settings).collect();
         for server in cluster.servers_mut() {
             for (key, value) in &all {
                 server.set(key, value);
             }
         }
         Ok(cluster)
+    }
+
+    /// Starts nginx and all servers, and waits until they are ready.
+    ///
+    /// # Errors
+    /// One cannot be started or is not ready in time.
+    pub async fn launch(&mut self) -> Result<()> {
+        self.nginx.start().await?;
+        self.restart().await
     }
 
     /// Starts all servers and waits until they are ready.
@@ -163,23 +199,44 @@ fn own((key, value): (&str, &str)) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
-/// What makes the processes of a cluster one system, apart from those of other tests.
+/// Leads a server to the services through proxies of its own.
+async fn linked(server: &mut Server, stack: &Stack) -> Result<Link> {
+    let link = Link::to(stack).await?;
+    for (key, value) in link.settings() {
+        server.set(key, &value);
+    }
+    Ok(link)
+}
+
+fn new_name() -> String {
+    format!("tidings_test_{:016x}", fastrand::u64(..))
+}
+
+/// What makes the processes of a cluster one system in the services that tests share.
 fn shared_settings() -> Result<Vec<(String, String)>> {
-    let name = format!("tidings_test_{:016x}", fastrand::u64(..));
+    let name = new_name();
     let mongodb = services::address(MONGODB)?;
     let (servers, options) = mongodb.split_once("/?").context("options in its address")?;
-    let store = format!("{servers}/{name}?{options}");
-    Ok([
-        ("store.kind", "mongodb"),
-        ("store.url", &store),
-        ("bus.kind", "rabbitmq"),
-        ("bus.urls", &services::address(RABBITMQ)?),
-        ("bus.prefix", &name),
-        ("presence.kind", "redis"),
+    let services = [
+        ("bus.urls", &*services::address(RABBITMQ)?),
         ("presence.url", &services::address(REDIS)?),
-        ("presence.prefix", &name),
+    ];
+    let mut settings = system(&name, &format!("{servers}/{name}?{options}"));
+    settings.extend(services.map(own));
+    Ok(settings)
+}
+
+/// What makes the processes of a cluster one system, apart from those of other tests. Where its
+/// broker and its Redis are is not said here.
+fn system(name: &str, store: &str) -> Vec<(String, String)> {
+    let settings = [
+        ("store.kind", "mongodb"),
+        ("store.url", store),
+        ("bus.kind", "rabbitmq"),
+        ("bus.prefix", name),
+        ("presence.kind", "redis"),
+        ("presence.prefix", name),
         ("auth.secret", "a secret of tests, 32 bytes or more"),
-    ]
-    .map(own)
-    .into())
+    ];
+    settings.map(own).into()
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`server`] starts a built program, kills it and starts it again; [`cluster`] is several of
 //!   them behind [`nginx`], on the [`services`] that `tests/services` starts;
+//! - [`stack`] is services of a test's own, to break them, and the proxies on the way to them;
 //! - [`client`] speaks HTTP for one user, [`socket`] is one realtime connection;
 //! - [`device`] is the client algorithm: [`replica`] decides, `device` carries it out, and
 //!   [`view`] is the state that deltas change;
@@ -24,6 +25,7 @@ pub mod replica;
 pub mod server;
 pub mod services;
 pub mod socket;
+pub mod stack;
 pub mod tidy;
 pub mod upstream;
 pub mod view;

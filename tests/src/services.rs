@@ -6,6 +6,9 @@ pub const MONGODB: &str = "TIDINGS_TEST_MONGODB_URL";
 pub const RABBITMQ: &str = "TIDINGS_TEST_RABBITMQ_URL";
 pub const REDIS: &str = "TIDINGS_TEST_REDIS_URL";
 pub const NGINX: &str = "TIDINGS_TEST_NGINX";
+/// Programs for services of a test's own.
+pub const MONGOD: &str = "TIDINGS_TEST_MONGOD";
+pub const RABBITMQCTL: &str = "TIDINGS_TEST_RABBITMQCTL";
 
 /// A service that is not there, outside of CI: the test is skipped.
 #[derive(Debug)]

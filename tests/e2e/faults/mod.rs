@@ -1,0 +1,3 @@
+//! A cluster on services of the test's own, and what becomes of it when they fail.
+
+mod stack;
