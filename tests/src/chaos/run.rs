@@ -1,6 +1,7 @@
 //! One run: sets the scene, lets clients and faults loose, heals, waits until everything has
 //! been delivered, and reads the truth.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Options {
     pub groups: usize,
     /// The mean time between two operations of one user.
     pub pace: Duration,
+    /// Between two rounds of faults, in milliseconds.
+    pub rest_ms: Range<u64>,
 }
 
 impl Options {
@@ -49,6 +52,7 @@ impl Options {
             users: 10,
             groups: 4,
             pace: Duration::from_millis(400),
+            rest_ms: 5_000..15_000,
         }
     }
 }
