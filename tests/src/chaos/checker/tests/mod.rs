@@ -87,7 +87,7 @@ fn an_acknowledged_change_that_is_not_in_the_log_is_found() {
     breaks(Rule::Lost, |story| {
         story.operation("ada", send("lost"), 40, ok(sent(11)));
     });
-    breaks(Rule::Lost, |story| {
+    breaks_also(Rule::Lost, |story| {
         story.operation("ada", edit(7, "lost"), 40, ok(Value::Null));
     });
     breaks(Rule::Lost, |story| {
@@ -98,7 +98,7 @@ fn an_acknowledged_change_that_is_not_in_the_log_is_found() {
         story.operation("ada", send("welcome"), 40, ok(sent(9)));
     });
     // There is one such entry, but from before it was asked for.
-    breaks(Rule::Lost, |story| {
+    breaks_also(Rule::Lost, |story| {
         story.operation("ada", send("later"), 40, ok(sent(11)));
         story.append(message(11, "ada", "later"), 41);
         let edits = |change: &Change| matches!(change, Change::Edit { .. });
@@ -285,7 +285,7 @@ fn a_delta_of_a_time_without_membership_is_found() {
 #[test]
 fn a_read_or_a_change_without_membership_is_found() {
     let question = || Question::Newest { channel: channel() };
-    let page = || json!({"items": [], "more": false});
+    let page = || json!({"items": [{"seq": 3}, {"seq": 4}], "more": false});
     breaks(Rule::Leaked, |story| {
         story
             .history
@@ -298,12 +298,10 @@ fn a_read_or_a_change_without_membership_is_found() {
             .reads
             .push(read("bob", question(), 24, 404, json!({})))
     });
-    breaks(Rule::Leaked, |story| {
-        story.history.operations[5].actor = "bob".to_owned();
+    breaks_also(Rule::Leaked, |story| {
         story.operation("bob", edit(4, "while away"), 23, ok(Value::Null));
         let data = json!({"message": 4, "content": null, "edited_at": "e"});
         story.append(delta(CHANNEL, 11, "message.edited", "bob", data), 41);
-        story.history.operations[5].actor = "ada".to_owned();
     });
 }
 
