@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::actor::Actor;
 use super::history::{Change, History, Truth};
@@ -19,12 +20,16 @@ use super::{truth, world};
 use crate::check;
 use crate::client::{Api, Client};
 use crate::device::Device;
+use crate::failure;
 use crate::view::View;
 
 /// After everything has been healed, by when what was begun must be known, and every device be
 /// at the heads.
 const SETTLED: Duration = Duration::from_secs(60);
 const CAUGHT_UP: Duration = Duration::from_secs(30);
+/// For so long nothing may be added to the log before it is taken for complete; and by when.
+const STILL: Duration = Duration::from_secs(12);
+const DRAINED: Duration = Duration::from_secs(90);
 /// Channels of a group besides its first, in the beginning.
 const MORE_CHANNELS: usize = 2;
 
@@ -98,6 +103,7 @@ pub async fn run(
         devices.push(device??);
     }
     faults?;
+    drained(&scene.owner, &recorder).await?;
     let ends = devices.iter().map(|device| settle(device, &recorder));
     join_all(ends).await;
     let truth = truth::read(&scene.owner, &scene.users, &recorder).await;
@@ -105,6 +111,28 @@ pub async fn run(
         observed.device.go_away().await?;
     }
     Ok((recorder.take(), truth.context("read the log in the end")?))
+}
+
+/// Waits until nothing is added to the log any more: what a crash left half done is made up for
+/// by another process after seconds.
+async fn drained(owner: &Client, recorder: &Recorder) -> Result<()> {
+    let end = Instant::now() + DRAINED;
+    let (mut heads, mut since) = (serde_json::Value::Null, Instant::now());
+    while since.elapsed() < STILL {
+        let now = match owner.heads().await {
+            Err(error) if !failure::passes(&error) => return Err(error),
+            now => now.unwrap_or_default(),
+        };
+        if now != heads || now.is_null() {
+            (heads, since) = (now, Instant::now());
+        }
+        if Instant::now() > end {
+            recorder.violation(format!("the log still grows {DRAINED:?} after the end"));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
 }
 
 /// A device and where it reports to.
@@ -197,7 +225,7 @@ impl Scene {
         self.world.known().groups.insert(group.clone(), known);
         for (index, user) in self.users.iter().enumerate() {
             if (index + number) % 4 != 3 {
-                let role = if (index + number) % 5 == 0 {
+                let role = if (index + number).is_multiple_of(5) {
                     "admin"
                 } else {
                     "member"

@@ -20,7 +20,8 @@ pub struct Log {
 #[derive(Debug, Default)]
 pub struct Stream {
     pub entries: BTreeMap<u64, Arc<Delta>>,
-    /// Of a channel: how far its group had come, and the fence that says so; ascending.
+    /// Of a channel: how far its group had come, and the first fence that says so or more;
+    /// ascending.
     pub fences: Vec<(u64, u64)>,
     /// Whether these are all. Of a channel that was deleted only what devices saw is known:
     /// nobody can read it any more.
@@ -160,8 +161,14 @@ impl Stream {
         let fences = entries.filter(|entry| entry.kind == "members.changed");
         let of = |entry: &Arc<Delta>| (entry.data["gv"].as_u64().unwrap_or_default(), entry.seq);
         self.fences = fences.map(of).collect();
-        // A stream in which they go back is found by another rule.
+        // Fences of changes at the same time may overtake each other, and those that are made
+        // up for come late: a later one counts for all changes before it.
         self.fences.sort_unstable();
+        let mut first = u64::MAX;
+        for (_, seq) in self.fences.iter_mut().rev() {
+            first = first.min(*seq);
+            *seq = first;
+        }
     }
 }
 

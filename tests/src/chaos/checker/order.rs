@@ -10,13 +10,11 @@ use super::{Case, Finding, Rule};
 use crate::chaos::history::{Change, DeviceHistory, Event, Truth, seconds};
 use crate::replica::Delta;
 
-/// Every stream is numbered 1, 2, 3, … up to the head that the servers name. Fences never go
-/// back.
+/// Every stream is numbered 1, 2, 3, … up to the head that the servers name.
 pub(super) fn dense(case: &Case<'_>, truth: &Truth) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, entries) in &truth.streams {
         let mut expected = 0;
-        let mut group = 0;
         for entry in entries {
             expected += 1;
             if entry.seq != expected || entry.first != expected {
@@ -24,15 +22,6 @@ pub(super) fn dense(case: &Case<'_>, truth: &Truth) -> Vec<Finding> {
                 let what = format!("{name}: {} instead of {expected}; {around}", entry.seq);
                 findings.push(Finding::new(Rule::Dense, what));
                 expected = entry.seq;
-            }
-            if entry.kind == "members.changed" {
-                let gv = entry.data["gv"].as_u64().unwrap_or_default();
-                if gv < group {
-                    let around = case.log.around(name, entry.seq);
-                    let what = format!("{name} {}: its gv goes back to {gv}; {around}", entry.seq);
-                    findings.push(Finding::new(Rule::Dense, what));
-                }
-                group = group.max(gv);
             }
         }
         let head = truth.heads.get(name).copied();

@@ -8,6 +8,7 @@ use super::log::Stream;
 use super::{Case, Finding, Rule};
 use crate::chaos::history::{Change, Moment, Operation, Truth};
 use crate::replica::Delta;
+use crate::view::{Group, Messages};
 
 /// In the end every device is at the heads of all that its user has, and holds what a new
 /// device reads.
@@ -127,57 +128,55 @@ fn contents(case: &Case<'_>) -> Vec<Finding> {
 
 /// Applying a group's or channel's log from its beginning gives the state that HTTP returns.
 pub(super) fn log_is_state(case: &Case<'_>, truth: &Truth) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut differs = |what: String| findings.push(Finding::new(Rule::Stale, what));
-    for (id, group) in &truth.state.groups {
-        let Some(stream) = case.log.streams.get(&format!("g:{id}")) else {
-            continue;
-        };
-        let last = last_of(stream, &["group.created", "group.updated"]);
-        let (version, name) = last.map_or((0, None), |it| (it.seq, Some(&it.data["name"])));
-        if group.version != version || Some(&group.name) != name {
-            differs(format!(
-                "g:{id} is {:?} at {}; the log says {name:?} at {version}",
-                group.name, group.version
-            ));
+    let nothing = Stream::default();
+    let of = |stream: String| case.log.streams.get(&stream).unwrap_or(&nothing);
+    let groups = truth.state.groups.iter();
+    let groups = groups.flat_map(|(id, group)| group_differs(id, group, of(format!("g:{id}"))));
+    let channels = truth.state.channels.iter();
+    let channels =
+        channels.flat_map(|(id, shown)| messages_differ(id, shown, of(format!("c:{id}"))));
+    let differing = groups.chain(channels);
+    differing
+        .map(|what| Finding::new(Rule::Stale, what))
+        .collect()
+}
+
+fn group_differs(id: &str, group: &Group, stream: &Stream) -> Vec<String> {
+    let mut differing = Vec::new();
+    let last = last_of(stream, &["group.created", "group.updated"]);
+    let (version, name) = last.map_or((0, None), |it| (it.seq, Some(&it.data["name"])));
+    if group.version != version || Some(&group.name) != name {
+        let (shown, at) = (&group.name, group.version);
+        differing.push(format!(
+            "g:{id} is {shown} at {at}; the log says {name:?} at {version}"
+        ));
+    }
+    let members = members_of(stream);
+    if group.members != members {
+        let shown = &group.members;
+        differing.push(format!("g:{id} has {shown:?}; the log says {members:?}"));
+    }
+    differing
+}
+
+fn messages_differ(id: &str, messages: &Messages, stream: &Stream) -> Vec<String> {
+    let mut differing = Vec::new();
+    let is_message = |entry: &&Arc<Delta>| entry.kind == "message.created";
+    for entry in stream.entries.values().filter(is_message) {
+        let content = entry.data["content"].as_str().unwrap_or_default();
+        let message = messages.get(&entry.seq);
+        if message.is_none_or(|message| message.content != content) {
+            differing.push(format!("c:{id}: {entry:?}, but the message is {message:?}"));
         }
-        let members = members_of(stream);
-        if group.members != members {
-            differs(format!(
-                "g:{id} has {:?}; the log says {members:?}",
-                group.members
+    }
+    for (seq, message) in messages {
+        if stream.entries.get(seq).filter(is_message).is_none() {
+            differing.push(format!(
+                "c:{id} {seq} is a message without an entry: {message:?}"
             ));
         }
     }
-    for (id, messages) in &truth.state.channels {
-        let Some(stream) = case.log.streams.get(&format!("c:{id}")) else {
-            continue;
-        };
-        let created = stream
-            .entries
-            .values()
-            .filter(|it| it.kind == "message.created");
-        for entry in created {
-            let message = messages.get(&entry.seq);
-            if !message
-                .is_some_and(|it| it.content == entry.data["content"].as_str().unwrap_or_default())
-            {
-                differs(format!("c:{id}: {entry:?}, but the message is {message:?}"));
-            }
-        }
-        for (seq, message) in messages {
-            if !stream
-                .entries
-                .get(seq)
-                .is_some_and(|it| it.kind == "message.created")
-            {
-                differs(format!(
-                    "c:{id} {seq} is a message without an entry: {message:?}"
-                ));
-            }
-        }
-    }
-    findings
+    differing
 }
 
 fn last_of<'a>(stream: &'a Stream, kinds: &[&str]) -> Option<&'a Arc<Delta>> {
