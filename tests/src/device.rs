@@ -11,7 +11,6 @@
 //!    that say so end the device.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, items, number, text};
 use crate::failure;
-use crate::replica::{Cursor, Delta, Offered, Replica, Step};
+use crate::observer::{Happened, Observer};
+use crate::replica::{Cursor, Delta, Offered, Replica};
 use crate::socket::{Event, Socket};
 use crate::view::Part;
 use crate::wait::SOON;
@@ -56,40 +56,6 @@ pub struct Record {
     pub ended: Option<String>,
     /// What came that the protocol does not allow.
     pub violations: Vec<String>,
-}
-
-/// What an [`Observer`] is told.
-#[derive(Debug)]
-pub enum Happened {
-    /// A delta came, pushed or by a sync, whether or not it can be applied.
-    Seen {
-        delta: Delta,
-        pushed: bool,
-    },
-    Step(Step),
-    Connected,
-    Live,
-    Resume {
-        reason: String,
-    },
-    Closed {
-        code: Option<u16>,
-    },
-    /// The network did not work, or the server could not.
-    Lost {
-        error: String,
-    },
-    /// What came breaks the protocol.
-    Violation {
-        error: String,
-    },
-    Away,
-    Back,
-}
-
-/// Is told of what happens to a device, at once and in order. The device then keeps no history.
-pub trait Observer: Debug + Send + Sync {
-    fn happened(&self, what: Happened);
 }
 
 /// One device of one user. It keeps its record while it is away.

@@ -6,7 +6,7 @@
 //! - [`stack`] is services of a test's own, to break them, and the proxies on the way to them;
 //! - [`client`] speaks HTTP for one user, [`socket`] is one realtime connection;
 //! - [`device`] is the client algorithm: [`replica`] decides, `device` carries it out, and
-//!   [`view`] is the state that deltas change;
+//!   [`view`] is the state that deltas change; an [`observer`] is told of all that happens;
 //! - [`otlp`] receives the spans that servers send;
 //! - [`failure`] tells what may happen on any network from what breaks the protocol;
 //! - [`check`] says whether what a device received is dense, in order and once;
@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod device;
 pub mod failure;
 pub mod nginx;
+pub mod observer;
 pub mod otlp;
 pub mod replica;
 pub mod server;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
+use super::faults::{Blow, KINDS, Kind, Role};
 use super::history::{Fault, Moment};
 use super::recorder::Recorder;
 use crate::cluster::Cluster;
@@ -25,91 +26,6 @@ const TWO_AT_ONCE: u8 = 20;
 /// What a process that was asked to end may take for it.
 const ENDED: Duration = Duration::from_secs(45);
 const SLOW: Duration = Duration::from_millis(300);
-
-/// Which of the three servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Api,
-    WsPush,
-    Worker,
-}
-
-/// What happens to one of the three servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blow {
-    Kill,
-    Pause,
-    /// SIGTERM, as in a rolling restart.
-    Restart,
-    /// Its connections to the broker break, and new ones are refused.
-    CutBroker,
-    /// Nothing passes to the broker and back.
-    SilenceBroker,
-    SlowBroker,
-    CutRedis,
-}
-
-/// What can happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Server(Role, Blow),
-    KillPrimary,
-    StepDown,
-    PausePrimary,
-    /// From its peers, not from its clients.
-    IsolatePrimary,
-    KillSecondary,
-    KillBroker,
-    PauseBroker,
-    CloseConnections,
-    MemoryAlarm,
-    KillRedis,
-    PauseRedis,
-    FlushRedis,
-    ReloadNginx,
-}
-
-const KINDS: [Kind; 29] = [
-    Kind::Server(Role::Api, Blow::Kill),
-    Kind::Server(Role::Api, Blow::Pause),
-    Kind::Server(Role::Api, Blow::Restart),
-    Kind::Server(Role::Api, Blow::CutBroker),
-    Kind::Server(Role::Api, Blow::SilenceBroker),
-    Kind::Server(Role::Api, Blow::SlowBroker),
-    Kind::Server(Role::Api, Blow::CutRedis),
-    Kind::Server(Role::WsPush, Blow::Kill),
-    Kind::Server(Role::WsPush, Blow::Pause),
-    Kind::Server(Role::WsPush, Blow::Restart),
-    Kind::Server(Role::WsPush, Blow::CutBroker),
-    Kind::Server(Role::WsPush, Blow::SilenceBroker),
-    Kind::Server(Role::WsPush, Blow::SlowBroker),
-    Kind::Server(Role::Worker, Blow::Kill),
-    Kind::Server(Role::Worker, Blow::Pause),
-    Kind::Server(Role::Worker, Blow::CutBroker),
-    Kind::KillPrimary,
-    Kind::StepDown,
-    Kind::PausePrimary,
-    Kind::IsolatePrimary,
-    Kind::KillSecondary,
-    Kind::KillBroker,
-    Kind::PauseBroker,
-    Kind::CloseConnections,
-    Kind::MemoryAlarm,
-    Kind::KillRedis,
-    Kind::PauseRedis,
-    Kind::FlushRedis,
-    Kind::ReloadNginx,
-];
-
-/// What two faults at once must not share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    Server(Role),
-    MongoDb,
-    Broker,
-    Redis,
-    Nginx,
-}
 
 /// A fault that is there.
 #[derive(Debug)]
@@ -168,7 +84,7 @@ impl<'a> Nemesis<'a> {
         let mut kinds = vec![self.deal()];
         if self.random.u8(..100) < TWO_AT_ONCE {
             let second = self.deal();
-            if subject(second) != subject(kinds[0]) {
+            if second.subject() != kinds[0].subject() {
                 kinds.push(second);
             }
         }
@@ -182,7 +98,7 @@ impl<'a> Nemesis<'a> {
                     number,
                     began,
                 }),
-                Err(error) => failed = Err(error.context(format!("cause {}", name(kind)))),
+                Err(error) => failed = Err(error.context(format!("cause {}", kind.name()))),
             }
         }
         let long = self.random.u8(..10) == 0;
@@ -193,7 +109,7 @@ impl<'a> Nemesis<'a> {
         // Services first: a server needs them to become ready.
         caused.sort_by_key(|fault| matches!(fault.kind, Kind::Server(..)));
         for fault in caused {
-            let what = name(fault.kind);
+            let what = fault.kind.name();
             self.heal(&fault)
                 .await
                 .with_context(|| format!("heal {what}"))?;
@@ -346,70 +262,14 @@ impl<'a> Nemesis<'a> {
     }
 }
 
-fn subject(kind: Kind) -> Subject {
-    match kind {
-        Kind::Server(role, _) => Subject::Server(role),
-        Kind::KillPrimary
-        | Kind::StepDown
-        | Kind::PausePrimary
-        | Kind::IsolatePrimary
-        | Kind::KillSecondary => Subject::MongoDb,
-        Kind::KillBroker | Kind::PauseBroker | Kind::CloseConnections | Kind::MemoryAlarm => {
-            Subject::Broker
-        }
-        Kind::KillRedis | Kind::PauseRedis | Kind::FlushRedis => Subject::Redis,
-        Kind::ReloadNginx => Subject::Nginx,
-    }
-}
-
-/// As reports name it.
-fn name(kind: Kind) -> String {
-    let Kind::Server(role, blow) = kind else {
-        return spaced(&format!("{kind:?}"));
-    };
-    format!("{} {}", spaced(&format!("{blow:?}")), program(role))
-}
-
-/// `KillPrimary` is called `kill primary`.
-fn spaced(name: &str) -> String {
-    let mut text = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend(letter.to_lowercase());
-    }
-    text
-}
-
-fn program(role: Role) -> &'static str {
-    match role {
-        Role::Api => "api",
-        Role::WsPush => "ws-push",
-        Role::Worker => "worker",
-    }
-}
-
 /// What it befell. A process that only lost a service still has to answer, so the way to that is
 /// what it befell.
 fn target(fault: &Caused) -> String {
     match fault.kind {
         Kind::Server(role, Blow::Kill | Blow::Pause | Blow::Restart) => {
-            format!("{}-{}", program(role), fault.number)
+            format!("{}-{}", role.program(), fault.number)
         }
-        Kind::Server(role, _) => format!("the way of {}-{}", program(role), fault.number),
-        _ => format!("member {} of {:?}", fault.number, subject(fault.kind)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<String> = KINDS.into_iter().map(name).collect();
-        assert_eq!(names.len(), KINDS.len());
-        assert!(names.contains("kill primary") && names.contains("cut broker ws-push"));
+        Kind::Server(role, _) => format!("the way of {}-{}", role.program(), fault.number),
+        _ => format!("member {} of {:?}", fault.number, fault.kind.subject()),
     }
 }

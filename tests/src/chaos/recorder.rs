@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::history::{
     DeviceHistory, Direct, Event, Fault, History, Moment, Operation, Read, Source,
 };
-use crate::device::{Happened, Observer};
+use crate::observer::{Happened, Observer};
 use crate::replica::{Delta, Step};
 
 /// The clock of a run and all that it recorded so far.

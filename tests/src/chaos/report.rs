@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::checker::{self, Delays, Finding};
+use super::checker::{self, Delays, Finding, Rule};
 use super::history::{Event, History, Outcome, Source, Truth, seconds};
 
 /// Findings that the text shows; the others are in the file.
@@ -113,6 +113,12 @@ impl Report {
         kinds.filter_map(|kind| kind.get(outcome)).sum()
     }
 
+    /// The longest that a device in front waited for what had been acknowledged.
+    fn longest_silence(&self) -> Duration {
+        let longest = self.delays.quiet.last().max(self.delays.faulty.last());
+        longest.copied().unwrap_or_default()
+    }
+
     /// For programs.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -151,6 +157,7 @@ impl Report {
                 "with_faults": spread(&self.delays.faulty),
                 "longest_by_fault": longest,
             },
+            "longest_silence_seconds": self.longest_silence().as_secs_f64(),
             "findings_by_rule": self.by_rule(),
             "findings": findings,
         })
@@ -212,15 +219,19 @@ impl Report {
         for (kind, delay) in longest {
             line(format!("    longest with {kind:<32} {}", seconds(*delay)));
         }
-        if self.findings.is_empty() {
-            line("findings: none; 0 lost, 0 out of order, 0 leaked".to_owned());
-        } else {
-            line(format!(
-                "FINDINGS: {} {:?}",
-                self.findings.len(),
-                self.by_rule()
-            ));
-        }
+        let count = |rule| self.findings.iter().filter(|it| it.rule == rule).count();
+        line(format!(
+            "lost {}, out of order {}, leaked {}; longest silence {}",
+            count(Rule::Lost) + count(Rule::Stale) + count(Rule::Gone),
+            count(Rule::Order) + count(Rule::Dense) + count(Rule::RealTime),
+            count(Rule::Leaked),
+            seconds(self.longest_silence())
+        ));
+        line(format!(
+            "findings: {} {:?}",
+            self.findings.len(),
+            self.by_rule()
+        ));
         for finding in self.findings.iter().take(SHOWN) {
             line(format!("- {finding}"));
         }

@@ -6,13 +6,13 @@
 //! then each has a window of positions, that which real time leaves, and the two sides are
 //! matched one to one within the windows.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::log::Stream;
+use super::windows::{Asked, Windows, assign};
 use super::{Finding, Log, Rule};
-use crate::chaos::history::{Change, History, Moment, Operation, Outcome};
+use crate::chaos::history::{Change, History, Operation, Outcome};
 use crate::replica::Delta;
 
 /// The outcome.
@@ -148,7 +148,11 @@ impl Matching<'_> {
         operations: &[usize],
         chosen: impl Fn(&Slot) -> bool,
     ) {
-        let windows = Windows::of(self.history, &self.matched, operations);
+        let known = operations.iter().filter_map(|&index| {
+            let seq = self.matched.position[index]?;
+            Some((&self.history.operations[index], seq))
+        });
+        let windows = Windows::of(known);
         let mut slots: BTreeMap<Slot, (Vec<u64>, Vec<Asked>)> = BTreeMap::new();
         for entry in stream.entries.values() {
             if let Some(slot) = Slot::of_entry(entry).filter(&chosen) {
@@ -290,81 +294,5 @@ impl Slot {
     /// Names are never used twice.
     fn is_unique(&self) -> bool {
         self.0.first().is_some_and(|kind| kind == "name")
-    }
-}
-
-/// An operation and the positions that it can have.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    index: usize,
-    from: u64,
-    to: u64,
-}
-
-/// As many pairs as there can be: each entry, in order, to the operation that can wait least.
-fn assign(entries: &[u64], asked: &[Asked]) -> Vec<(usize, u64)> {
-    let mut asked = asked.to_vec();
-    asked.sort_by_key(|one| Reverse(one.from));
-    let mut waiting = BinaryHeap::new();
-    let mut pairs = Vec::new();
-    for &seq in entries {
-        while asked.last().is_some_and(|one| one.from <= seq)
-            && let Some(one) = asked.pop()
-        {
-            waiting.push(Reverse((one.to, one.index)));
-        }
-        while let Some(Reverse((to, index))) = waiting.pop() {
-            if to >= seq {
-                pairs.push((index, seq));
-                break;
-            }
-        }
-    }
-    pairs
-}
-
-/// Where operations of a stream can be, seen from those whose places are known.
-struct Windows {
-    /// When one was answered, and the highest place of those answered by then.
-    answered: Vec<(Moment, u64)>,
-    /// When one was asked for, and the lowest place of those asked for since.
-    invoked: Vec<(Moment, u64)>,
-}
-
-impl Windows {
-    fn of(history: &History, matched: &Matched, operations: &[usize]) -> Self {
-        let known = operations.iter().filter_map(|&index| {
-            let operation = &history.operations[index];
-            Some((operation, matched.position[index]?))
-        });
-        let (mut answered, mut invoked): (Vec<_>, Vec<_>) = known
-            .map(|(operation, seq)| ((operation.answered, seq), (operation.invoked, seq)))
-            .unzip();
-        answered.sort_unstable();
-        invoked.sort_unstable();
-        let mut highest = 0;
-        for (_, seq) in &mut answered {
-            highest = highest.max(*seq);
-            *seq = highest;
-        }
-        let mut lowest = u64::MAX;
-        for (_, seq) in invoked.iter_mut().rev() {
-            lowest = lowest.min(*seq);
-            *seq = lowest;
-        }
-        Self { answered, invoked }
-    }
-
-    /// The first and the last place.
-    fn of_operation(&self, operation: &Operation) -> (u64, u64) {
-        let before = self
-            .answered
-            .partition_point(|(at, _)| *at < operation.invoked);
-        let from = before.checked_sub(1).map_or(0, |at| self.answered[at].1);
-        let after = self
-            .invoked
-            .partition_point(|(at, _)| *at <= operation.answered);
-        let to = self.invoked.get(after).map_or(u64::MAX, |(_, seq)| seq - 1);
-        (from + 1, to)
     }
 }

@@ -12,6 +12,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod time;
+mod windows;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,8 @@ pub enum Rule {
     Leaked,
     /// A change overwrote another one unseen.
     LostUpdate,
+    /// A change was refused although what it asked for was so.
+    Refused,
     /// A change that began after another had been acknowledged stands before it.
     RealTime,
     /// A read does not show what had been acknowledged before it began.
@@ -115,6 +118,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(order::real_time(&case));
     findings.extend(state::devices_end_fresh(&case));
     findings.extend(state::no_lost_update(&case));
+    findings.extend(state::refused_for_a_reason(&case));
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(access::only_members(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::log::Stream;
 use super::{Case, Finding, Rule};
-use crate::chaos::history::{Change, Moment, Operation, Truth};
+use crate::chaos::history::{Change, Moment, Operation, Outcome, Truth};
 use crate::replica::Delta;
 use crate::view::{Group, Messages};
 
@@ -84,14 +84,47 @@ pub(super) fn no_lost_update(case: &Case<'_>) -> Vec<Finding> {
 fn version_before(case: &Case<'_>, operation: &Operation, seq: u64) -> Option<u64> {
     let stream = case.log.streams.get(&operation.stream())?;
     let mut before = stream.entries.range(..seq).rev();
-    let found = before.find(|(_, entry)| match &operation.change {
+    let found = before.find(|(_, entry)| moves_version(&operation.change, entry));
+    found.map(|(seq, _)| *seq)
+}
+
+/// Whether an entry moves the version of what a change is about.
+fn moves_version(change: &Change, entry: &Delta) -> bool {
+    match change {
         Change::RenameChannel { channel, .. } => {
             let own = entry.kind.starts_with("channel.") && entry.data["id"] == **channel;
             own || entry.kind == "group.created"
         }
         _ => matches!(&*entry.kind, "group.created" | "group.updated"),
-    });
-    found.map(|(seq, _)| *seq)
+    }
+}
+
+/// Who is answered 412 wanted a version that another change had taken the place of, one that
+/// had been asked for by then.
+pub(super) fn refused_for_a_reason(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for operation in &case.history.operations {
+        let stream = operation.stream();
+        let (Some(wanted), Outcome::Refused { status: 412, .. }, Some(entries)) = (
+            operation.change.if_match(),
+            &operation.outcome,
+            case.log.streams.get(&stream),
+        ) else {
+            continue;
+        };
+        let mut later = entries.entries.range(wanted + 1..);
+        let taken = later.any(|(seq, entry)| {
+            let by = case.matched.operation(case.history, &stream, *seq);
+            moves_version(&operation.change, entry)
+                && by.is_none_or(|by| by.invoked < operation.answered)
+        });
+        if !taken {
+            let around = case.log.around(&stream, wanted);
+            let what = format!("{}; {around}", case.history.describe(operation));
+            findings.push(Finding::new(Rule::Refused, what));
+        }
+    }
+    findings
 }
 
 /// A message shows the content of an edit after which no other was asked for.

@@ -346,6 +346,22 @@ fn a_lost_update_is_found() {
 }
 
 #[test]
+fn a_refusal_without_a_reason_is_found() {
+    let refused = || Outcome::Refused {
+        status: 412,
+        code: "precondition_failed".to_owned(),
+    };
+    breaks(Rule::Refused, |story| {
+        story.operation("ada", rename("newer", Some(4)), 40, refused());
+    });
+    is_good(|story| story.operation("ada", rename("newer", Some(1)), 40, refused()));
+    // What it lost against had not even been asked for.
+    breaks(Rule::Refused, |story| {
+        story.operation("ada", rename("newer", Some(1)), 10, refused());
+    });
+}
+
+#[test]
 fn a_change_that_stands_before_an_earlier_one_is_found() {
     breaks(Rule::RealTime, |story| {
         let index = operation(story, "hello");
