@@ -40,7 +40,14 @@ pub fn dense(replica: &Replica) -> Result<()> {
 /// # Errors
 /// Says what differs.
 pub async fn same_as_fresh(replica: &Replica, client: &Client) -> Result<()> {
-    let fresh = View::fetch(client).await?;
+    same(replica, &View::fetch(client).await?)
+}
+
+/// Checks that the device holds what `fresh` does, which was read just now.
+///
+/// # Errors
+/// Says what differs.
+pub fn same(replica: &Replica, fresh: &View) -> Result<()> {
     for (id, group) in &fresh.groups {
         let held = replica.view.groups.get(id);
         ensure!(held == Some(group), "group {id}: {held:#?} not {group:#?}");
@@ -56,7 +63,7 @@ pub async fn same_as_fresh(replica: &Replica, client: &Client) -> Result<()> {
             );
         }
     }
-    ensure!(replica.view == fresh, "the device holds what is gone");
+    ensure!(replica.view == *fresh, "the device holds what is gone");
     Ok(())
 }
 

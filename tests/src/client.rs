@@ -9,6 +9,8 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
+use crate::failure::Refused;
+
 /// No answer may take longer.
 const REQUEST: Duration = Duration::from_secs(30);
 /// Logins at once; the server queues the hashing of 256.
@@ -69,14 +71,11 @@ impl Answer {
     /// The body of a success; null if there is none.
     ///
     /// # Errors
-    /// It is not a success.
+    /// It is not a success: [`Refused`].
     pub fn ok(&self) -> Result<Value> {
-        ensure!(
-            (200..300).contains(&self.status),
-            "refused: {} {}",
-            self.status,
-            self.text()
-        );
+        if !(200..300).contains(&self.status) {
+            return Err(Refused::of(self).into());
+        }
         if self.body.is_empty() {
             return Ok(Value::Null);
         }

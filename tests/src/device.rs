@@ -10,6 +10,7 @@
 //! 5. A lost connection is made again at once, then with growing random delays; close codes
 //!    that say so end the device.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agenda::Agenda;
 use crate::catch_up::{CatchUp, TakeUp};
 use crate::client::{Client, number, text};
+use crate::failure;
+use crate::observer::{Happened, Observer};
 use crate::replica::{Cursor, Delta, Offered, Replica};
 use crate::socket::{Event, Socket};
 use crate::view::Part;
@@ -49,6 +52,8 @@ pub struct Record {
     pub closes: Vec<Option<u16>>,
     /// Why it will not come back, or could not go on.
     pub ended: Option<String>,
+    /// What came that the protocol does not allow.
+    pub violations: Vec<String>,
 }
 
 /// One device of one user. It keeps its record while it is away.
@@ -56,6 +61,7 @@ pub struct Record {
 pub struct Device {
     pub client: Client,
     record: watch::Sender<Record>,
+    observer: Option<Arc<dyn Observer>>,
     running: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -65,18 +71,25 @@ impl Device {
     /// # Errors
     /// It is not live in time.
     pub async fn start(client: &Client) -> Result<Self> {
+        let mut device = Self::new(client, None);
+        device.come_back();
+        device.until("live", |record| record.live).await?;
+        Ok(device)
+    }
+
+    /// A device that holds nothing yet and is away.
+    #[must_use]
+    pub fn new(client: &Client, observer: Option<Arc<dyn Observer>>) -> Self {
         let record = Record {
             replica: Replica::new(&client.user),
             ..Record::default()
         };
-        let mut device = Self {
+        Self {
             client: client.clone(),
             record: watch::Sender::new(record),
+            observer,
             running: None,
-        };
-        device.come_back();
-        device.until("live", |record| record.live).await?;
-        Ok(device)
+        }
     }
 
     /// Drops the connection, and stays away.
@@ -87,6 +100,7 @@ impl Device {
         if let Some((stop, task)) = self.running.take() {
             stop.cancel();
             task.await?;
+            tell(self.observer.as_deref(), Happened::Away);
         }
         self.record.send_modify(|record| record.live = false);
         Ok(())
@@ -95,9 +109,11 @@ impl Device {
     /// Connects again with what it holds.
     pub fn come_back(&mut self) {
         let stop = CancellationToken::new();
+        tell(self.observer.as_deref(), Happened::Back);
         let link = Link {
             client: self.client.clone(),
             record: self.record.clone(),
+            observer: self.observer.clone(),
         };
         let task = tokio::spawn(link.run(stop.clone()));
         self.running = Some((stop, task));
@@ -156,9 +172,17 @@ impl Device {
     /// # Errors
     /// It has not within [`SOON`].
     pub async fn catches_up(&self) -> Result<Replica> {
+        self.catches_up_within(SOON).await
+    }
+
+    /// Like [`Device::catches_up`], with another limit.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn catches_up_within(&self, limit: Duration) -> Result<Replica> {
         let heads: Cursor = serde_json::from_value(self.client.heads().await?)?;
         let what = format!("at {heads:?}");
-        self.until(&what, |record| record.replica.cursor == heads)
+        self.until_within(&what, limit, |record| record.replica.cursor == heads)
             .await?;
         Ok(self.look(|record| record.replica.clone()))
     }
@@ -192,6 +216,7 @@ impl Drop for Device {
 struct Link {
     client: Client,
     record: watch::Sender<Record>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// How a connection ended.
@@ -223,15 +248,33 @@ impl Link {
                     failures = 0;
                 }
                 self.record.send_modify(|record| record.live = false);
-                if let Ok(End::Never(why)) = end {
-                    self.record.send_modify(|record| record.ended = Some(why));
-                    return;
+                match end {
+                    Ok(End::Again) => {}
+                    Ok(End::Never(why)) => {
+                        self.record.send_modify(|record| record.ended = Some(why));
+                        return;
+                    }
+                    Err(error) => self.failed(&error),
                 }
                 tokio::time::sleep(back_off(failures)).await;
                 failures += 1;
             }
         };
         stop.run_until_cancelled(work).await;
+    }
+
+    fn failed(&self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        if failure::passes(error) {
+            return self.tell(Happened::Lost { error: text });
+        }
+        self.record
+            .send_modify(|record| record.violations.push(text.clone()));
+        self.tell(Happened::Violation { error: text });
+    }
+
+    fn tell(&self, what: Happened) {
+        tell(self.observer.as_deref(), what);
     }
 
     /// One connection, from the ticket to the end.
@@ -241,6 +284,7 @@ impl Link {
         };
         let (mut socket, hello) = Socket::open(&ticket, None).await?;
         self.record.send_modify(|record| record.connections += 1);
+        self.tell(Happened::Connected);
         let background = Duration::from_secs(number(&hello, "sync_secs")?);
 
         let mut sync = Some(self.sync(None));
@@ -255,6 +299,7 @@ impl Link {
                     }
                     Event::Closed(code) => {
                         self.record.send_modify(|record| record.closes.push(code));
+                        self.tell(Happened::Closed { code });
                         return self.closed(code).await;
                     }
                 },
@@ -268,6 +313,7 @@ impl Link {
                             record.syncs += 1;
                             record.live = true;
                         });
+                        self.tell(Happened::Live);
                     }
                 },
                 () = tokio::time::sleep_until(agenda.whole_at), if sync.is_none() => {
@@ -300,13 +346,14 @@ impl Link {
     fn frame(&self, frame: &Value) -> Result<Option<Duration>> {
         match frame["type"].as_str() {
             Some("delta") => {
-                let unknown = self.offer(frame)? == Offered::Unknown;
+                let unknown = self.offer(frame, true)? == Offered::Unknown;
                 Ok(unknown.then_some(Duration::ZERO))
             }
             Some("resume") => {
                 let reason = text(frame, "reason")?.to_owned();
                 self.record
-                    .send_modify(|record| record.resumes.push(reason));
+                    .send_modify(|record| record.resumes.push(reason.clone()));
+                self.tell(Happened::Resume { reason });
                 let after = number(frame, "after_ms")?;
                 Ok(Some(Duration::from_millis(after)))
             }
@@ -336,10 +383,14 @@ impl Link {
             .collect()
     }
 
-    fn offer(&self, frame: &Value) -> Result<Offered> {
+    fn offer(&self, frame: &Value, pushed: bool) -> Result<Offered> {
         let Some(delta) = Delta::parse(frame)? else {
             return Ok(Offered::Duplicate); // Ephemeral: nothing here shows it.
         };
+        if self.observer.is_some() {
+            let delta = delta.clone();
+            self.tell(Happened::Seen { delta, pushed });
+        }
         self.change(|record| record.replica.offer(delta))
     }
 
@@ -350,7 +401,9 @@ impl Link {
             Found::Deltas(deltas) => {
                 let mut unknown = false;
                 for delta in &deltas {
-                    unknown |= self.offer(delta)? == Offered::Unknown;
+                    let offered = self.offer(delta, false)?;
+                    ensure!(offered != Offered::Gap, "a sync left a hole before {delta}");
+                    unknown |= offered == Offered::Unknown;
                 }
                 Ok(unknown)
             }
@@ -372,8 +425,16 @@ impl Link {
 
     fn change<T>(&self, change: impl FnOnce(&mut Record) -> Result<T>) -> Result<T> {
         let mut result = None;
-        self.record
-            .send_modify(|record| result = Some(change(record)));
+        let mut steps = Vec::new();
+        self.record.send_modify(|record| {
+            result = Some(change(record));
+            if self.observer.is_some() {
+                steps = std::mem::take(&mut record.replica.history);
+            }
+        });
+        for step in steps {
+            self.tell(Happened::Step(step));
+        }
         result.context("the change was made")?
     }
 
@@ -430,6 +491,12 @@ async fn catch_up(
         found.send(Ok(what)).await?;
     }
     Ok(())
+}
+
+fn tell(observer: Option<&dyn Observer>, what: Happened) {
+    if let Some(observer) = observer {
+        observer.happened(what);
+    }
 }
 
 /// The next thing a sync found.

@@ -6,18 +6,24 @@
 //! - [`stack`] is services of a test's own, to break them, and the proxies on the way to them;
 //! - [`client`] speaks HTTP for one user, [`socket`] is one realtime connection;
 //! - [`device`] is the client algorithm: [`replica`], [`catch_up`] and [`agenda`] decide, `device`
-//!   carries it out, and [`view`] is the state that deltas change;
+//!   carries it out, and [`view`] is the state that deltas change; an [`observer`] is told of all
+//!   that happens;
 //! - [`otlp`] receives the spans that servers send;
-//! - [`check`] says whether what a device received is dense, in order and once.
+//! - [`failure`] tells what may happen on any network from what breaks the protocol;
+//! - [`check`] says whether what a device received is dense, in order and once;
+//! - [`chaos`] records what many clients do and see while a run of faults goes on, and judges it.
 
 pub mod agenda;
 pub mod broker_link;
 pub mod catch_up;
+pub mod chaos;
 pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod device;
+pub mod failure;
 pub mod nginx;
+pub mod observer;
 pub mod otlp;
 pub mod replica;
 pub mod server;

@@ -91,6 +91,17 @@ impl Nginx {
         Ok(())
     }
 
+    /// Has it read its configuration again: new workers take over, the old ones end when their
+    /// connections do.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn reload(&self) -> Result<()> {
+        let process = self.process.as_ref().context("nginx does not run")?;
+        let pid = i32::try_from(process.id().context("nginx has ended")?)?;
+        kill(Pid::from_raw(pid), Signal::SIGHUP).context("signal nginx")
+    }
+
     /// What it wrote: a line for each request.
     #[must_use]
     pub fn log(&self) -> String {

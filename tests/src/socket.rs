@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::client::{Answer, Api, Client, text};
+use crate::failure::{self, Broken, Refused};
 use crate::wait::SOON;
 
 /// An open connection.
@@ -78,7 +79,7 @@ impl Socket {
         let request = text(ticket, "url")?.into_client_request()?;
         let mut socket = match Self::upgrade(request, receive_bytes).await? {
             Upgrade::Open(socket) => *socket,
-            Upgrade::Refused(answer) => bail!("refused: {} {}", answer.status, answer.text()),
+            Upgrade::Refused(answer) => return Err(Refused::of(&answer).into()),
         };
         let hello = socket.frame(SOON).await?;
         ensure!(hello["type"] == "hello", "{hello} came before hello");
@@ -126,7 +127,7 @@ impl Socket {
     /// The next frame, or the end. Cancelling this loses nothing.
     ///
     /// # Errors
-    /// What came is not JSON in a text frame.
+    /// What came is not JSON in a text frame, or no WebSocket frame at all.
     pub async fn next(&mut self) -> Result<Event> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
@@ -142,6 +143,7 @@ impl Socket {
                 }
                 Some(Ok(Message::Binary(_))) => bail!("a binary frame"),
                 Some(Ok(_)) => {}
+                Some(Err(error)) if !failure::is_broken(&error) => return Err(error.into()),
                 Some(Err(_)) | None => return Ok(Event::Closed(None)),
             }
         }
@@ -155,9 +157,9 @@ impl Socket {
         match tokio::time::timeout(limit, self.next()).await {
             Ok(event) => match event? {
                 Event::Frame(frame) => Ok(frame),
-                Event::Closed(code) => bail!("closed with {code:?}"),
+                Event::Closed(code) => Err(Broken(format!("closed with {code:?}")).into()),
             },
-            Err(_) => bail!("no frame within {limit:?}"),
+            Err(_) => Err(Broken(format!("no frame within {limit:?}")).into()),
         }
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::client::{Client, items, number, text};
+use crate::failure::Refused;
 use crate::replica::Delta;
 
 /// By id, so that two views can be compared.
@@ -230,8 +231,14 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
     if client.get(&format!("/v1/channels/{channel}")).await?.status == 404 {
         return Ok(None);
     }
+    let found = match client.messages(channel).await {
+        Ok(found) => found,
+        // The user has been removed since, or the channel.
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let mut messages = Messages::new();
-    for message in client.messages(channel).await? {
+    for message in found {
         let shown = Message {
             id: text(&message, "id")?.to_owned(),
             author: text(&message, "author")?.to_owned(),
@@ -244,6 +251,11 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
         messages.insert(number(&message, "seq")?, shown);
     }
     Ok(Some(Part::Messages(messages)))
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let refused = error.downcast_ref::<Refused>();
+    refused.is_some_and(|refused| refused.status == 404)
 }
 
 /// `c:0197…` is about `0197…`.

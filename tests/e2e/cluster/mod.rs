@@ -3,6 +3,7 @@
 use tidings_tests::cluster::Cluster as System;
 
 mod caches;
+mod chaos;
 mod delivery;
 mod fences;
 mod keys;

@@ -3,6 +3,7 @@
 
 mod amqp;
 mod broker;
+mod chaos;
 mod crash;
 mod ear;
 mod load;
