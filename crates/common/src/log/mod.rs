@@ -19,6 +19,8 @@ mod contract;
 #[cfg(test)]
 mod mongo_tests;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

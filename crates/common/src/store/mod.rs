@@ -12,6 +12,8 @@ mod projection;
 mod query;
 mod revision;
 mod run;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod sqlite;
 
 pub use error::StoreError;
