@@ -85,7 +85,9 @@ impl MongoSet {
                 json!({"_id": number, "host": host})
             })
             .collect();
-        let settings = json!({"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500});
+        let settings = json!({
+            "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500, "heartbeatTimeoutSecs": 2,
+        });
         let config = json!({"_id": "faults", "members": members, "settings": settings});
         wait::until("the set is initiated", PATIENCE, async || {
             // On a busy machine this may outlast the wait for its answer.
@@ -267,11 +269,11 @@ impl MongoSet {
 /// A dialer's number is that of the member.
 fn identify(pids: &Pids) -> Identify {
     let pids = Arc::clone(pids);
-    Arc::new(move |port| {
+    Arc::new(move |ports| {
         let pids = *pids.lock().unwrap_or_else(PoisonError::into_inner);
         let running = pids.iter().enumerate();
         dialer(
-            port,
+            ports,
             running.filter_map(|(number, pid)| Some((number, (*pid)?))),
         )
     })

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::process::Ports;
 use super::watch::{Seen, Side, Watch};
 
 /// Bytes that are read at once, and lie in the proxy while they wait.
@@ -45,8 +46,14 @@ enum Link {
     Silent,
 }
 
-/// Says by its source port who dials.
-pub(super) type Identify = Arc<dyn Fn(u16) -> Option<usize> + Send + Sync>;
+impl Rules {
+    fn bar(&self, dialer: Option<usize>) -> bool {
+        dialer.is_some_and(|dialer| self.silent_for.contains(&dialer))
+    }
+}
+
+/// Says who has made a connection.
+pub(super) type Identify = Arc<dyn Fn(Ports) -> Option<usize> + Send + Sync>;
 
 impl Proxy {
     /// A proxy in front of a port of 127.0.0.1.
@@ -71,7 +78,11 @@ impl Proxy {
         };
         let task = tokio::spawn(async move {
             while let Ok((near, from)) = listener.accept().await {
-                tokio::spawn(connections.of(near, from.port()));
+                let ports = Ports {
+                    from: from.port(),
+                    to: port,
+                };
+                tokio::spawn(connections.of(near, ports));
             }
         });
         Ok(Self {
@@ -99,7 +110,8 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.link = Link::Silent);
     }
 
-    /// Like [`Proxy::silence`], for these dialers besides those before.
+    /// Like [`Proxy::silence`], for these dialers besides those before; the connections that they
+    /// try to make are reset, as where a router says that the way is barred.
     pub(super) fn silence_for(&self, dialers: impl IntoIterator<Item = usize>) {
         self.rules
             .send_modify(|rules| rules.silent_for.extend(dialers));
@@ -140,10 +152,10 @@ struct Connections {
 }
 
 impl Connections {
-    fn of(&self, near: TcpStream, port: u16) -> impl Future<Output = ()> + use<> {
+    fn of(&self, near: TcpStream, ports: Ports) -> impl Future<Output = ()> + use<> {
         let line = Line {
-            dialer: (self.identify)(port),
-            port,
+            dialer: (self.identify)(ports),
+            ports,
             rules: self.rules.clone(),
             watch: Arc::clone(&self.watch),
         };
@@ -155,13 +167,17 @@ impl Connections {
 #[derive(Clone)]
 struct Line {
     dialer: Option<usize>,
-    port: u16,
+    ports: Ports,
     rules: watch::Receiver<Rules>,
     watch: Arc<Mutex<Option<Watch>>>,
 }
 
 /// Serves a connection until both sides have ended it, one fails, or it is refused.
 async fn serve(mut near: TcpStream, server: SocketAddr, line: Line) {
+    if line.is_barred() {
+        near.set_zero_linger().ok(); // Then it is closed in the ordinary way.
+        return;
+    }
     let refused = line.clone().refused();
     tokio::select! {
         carried = carry(&mut near, server, line) => if carried.is_ok() {
@@ -206,7 +222,7 @@ async fn pump(
         let watch = line.watch();
         let seen = Seen {
             side,
-            port: line.port,
+            ports: line.ports,
             bytes: &buffer[..length],
         };
         let passes = watch.as_ref().map_or(length, |watch| watch.ask(&seen));
@@ -219,12 +235,15 @@ async fn pump(
 }
 
 impl Line {
+    /// Whether nothing passes for whom dialled here.
+    fn is_barred(&self) -> bool {
+        self.rules.borrow().bar(self.dialer)
+    }
+
     /// Waits until something passes here.
     async fn open(&mut self) -> Result<()> {
         let dialer = self.dialer;
-        let silent = |rules: &Rules| {
-            rules.link == Link::Silent || dialer.is_some_and(|id| rules.silent_for.contains(&id))
-        };
+        let silent = |rules: &Rules| rules.link == Link::Silent || rules.bar(dialer);
         let rules = self.rules.wait_for(|rules| !silent(rules)).await?;
         if rules.link == Link::Refuse {
             bail!("refused");
