@@ -234,6 +234,7 @@ async fn slow_down(stack: &Stack, cluster: &Cluster, people: &People, load: &Loa
     };
     let channel = people.ada.group("Boiler room", &[]).await?.channel;
     let ada = people.ada.at(&cluster.apis[0].api);
+    ada.send(&channel, "before").await?;
     let before = resident_mib(cluster.apis[0].pid()?)?;
     delay(Duration::from_secs(2));
     let sends = (0..AT_ONCE).map(async |message| {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -32,8 +32,8 @@ pub struct Proxy {
 #[derive(Debug, Clone, Default)]
 struct Rules {
     link: Link,
-    /// For whom nothing passes: numbers that [`Identify`] yields.
-    silent_for: BTreeSet<usize>,
+    /// Whose connections are reset: numbers that [`Identify`] yields.
+    barred: BTreeSet<usize>,
     to_server: Duration,
     to_client: Duration,
 }
@@ -47,8 +47,8 @@ enum Link {
 }
 
 impl Rules {
-    fn bar(&self, dialer: Option<usize>) -> bool {
-        dialer.is_some_and(|dialer| self.silent_for.contains(&dialer))
+    fn refuse(&self, dialer: Option<usize>) -> bool {
+        self.link == Link::Refuse || dialer.is_some_and(|dialer| self.barred.contains(&dialer))
     }
 }
 
@@ -110,11 +110,9 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.link = Link::Silent);
     }
 
-    /// Like [`Proxy::silence`], for these dialers besides those before; the connections that they
-    /// try to make are reset, as where a router says that the way is barred.
-    pub(super) fn silence_for(&self, dialers: impl IntoIterator<Item = usize>) {
-        self.rules
-            .send_modify(|rules| rules.silent_for.extend(dialers));
+    /// Like [`Proxy::cut`], for these dialers besides those before.
+    pub(super) fn bar(&self, dialers: impl IntoIterator<Item = usize>) {
+        self.rules.send_modify(|rules| rules.barred.extend(dialers));
     }
 
     /// Lets each piece of up to 64 KiB wait so long in each direction. Members of a set reach each
@@ -174,10 +172,6 @@ struct Line {
 
 /// Serves a connection until both sides have ended it, one fails, or it is refused.
 async fn serve(mut near: TcpStream, server: SocketAddr, line: Line) {
-    if line.is_barred() {
-        near.set_zero_linger().ok(); // Then it is closed in the ordinary way.
-        return;
-    }
     let refused = line.clone().refused();
     tokio::select! {
         carried = carry(&mut near, server, line) => if carried.is_ok() {
@@ -235,25 +229,18 @@ async fn pump(
 }
 
 impl Line {
-    /// Whether nothing passes for whom dialled here.
-    fn is_barred(&self) -> bool {
-        self.rules.borrow().bar(self.dialer)
-    }
-
     /// Waits until something passes here.
     async fn open(&mut self) -> Result<()> {
+        let silent = |rules: &Rules| rules.link == Link::Silent;
         let dialer = self.dialer;
-        let silent = |rules: &Rules| rules.link == Link::Silent || rules.bar(dialer);
         let rules = self.rules.wait_for(|rules| !silent(rules)).await?;
-        if rules.link == Link::Refuse {
-            bail!("refused");
-        }
+        ensure!(!rules.refuse(dialer), "refused");
         Ok(())
     }
 
-    /// Waits until connections are refused, or the proxy is gone.
+    /// Waits until the connection is refused, or the proxy is gone.
     async fn refused(mut self) {
-        let refused = |rules: &Rules| rules.link == Link::Refuse;
+        let refused = |rules: &Rules| rules.refuse(self.dialer);
         self.rules.wait_for(refused).await.ok(); // An error means that the proxy is gone.
     }
 
