@@ -408,7 +408,7 @@ impl Link {
                 Ok(unknown)
             }
             Found::Gone(stream) => self.change(|record| {
-                record.replica.forget(&stream);
+                record.replica.gone(&stream);
                 Ok(false)
             }),
             Found::TakenUp {

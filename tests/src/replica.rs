@@ -154,8 +154,15 @@ impl Replica {
         Ok(())
     }
 
-    /// The stream is no longer the user's.
-    pub fn forget(&mut self, stream: &str) {
+    /// The server says that the stream is no longer the user's. With a group's go those of its
+    /// channels, though it was perhaps asked for this one alone.
+    pub fn gone(&mut self, stream: &str) {
+        for stream in self.streams_of(stream) {
+            self.forget(&stream);
+        }
+    }
+
+    fn forget(&mut self, stream: &str) {
         self.waiting.remove(stream);
         self.view.forget(stream);
         if self.cursor.remove(stream).is_some() {
@@ -272,6 +279,7 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Group;
     use serde_json::json;
 
     fn delta(seq: u64) -> Delta {
@@ -310,6 +318,21 @@ mod tests {
             assert_eq!(replica.offer(delta(seq)).unwrap(), expected);
         }
         assert_eq!(replica.contents("1"), ["4"]);
+    }
+
+    #[test]
+    fn with_a_group_its_channels_go() {
+        let mut replica = replica(3);
+        let group = Group {
+            name: json!("group"),
+            version: 1,
+            members: BTreeMap::new(),
+            channels: BTreeMap::from([("1".to_owned(), ("general".to_owned(), 1))]),
+        };
+        replica.take_up("g:2", 7, Part::Group(group)).unwrap();
+        replica.gone("g:2");
+        assert_eq!(replica.cursor, Cursor::new());
+        assert_eq!(replica.view, View::default());
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Client {
         let sync = self.connection().sync.as_mut().expect("it was asked");
         let Page { gone, deltas, last } = sync.answered(answer)?;
         for stream in gone {
-            self.replica.forget(&stream);
+            self.replica.gone(&stream);
         }
         for delta in &deltas {
             self.offer(now, delta)?;
@@ -126,7 +126,7 @@ impl Client {
         } = self.connection().to_take_up.pop().expect("it was asked");
         match part {
             Some(part) => self.replica.take_found(&stream, head, part, reset)?,
-            None => self.replica.forget(&stream),
+            None => self.replica.gone(&stream),
         }
         self.note_gaps(now);
         Ok(())
