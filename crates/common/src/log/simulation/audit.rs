@@ -223,9 +223,14 @@ impl Audit {
             Change::MembersChanged { gv } => {
                 self.counts.fences += 1;
                 let group = self.group_of(entry.stream)?;
-                let deciding = self.original.get(&(group.into(), *gv));
-                let known = deciding.is_some_and(|it| Key::of_entry(it.id) == entry.key);
-                ensure!(known && entry.gv >= *gv, "a fence of nothing");
+                // Completed late, it stands for where the group has come to.
+                let mut of_group = self.original.range((group.into(), 1)..=(group.into(), *gv));
+                let decided = of_group.any(|(_, deciding)| {
+                    deciding.change.needs_fence() && Key::of_entry(deciding.id) == entry.key
+                });
+                ensure!(decided && entry.gv >= *gv, "a fence of nothing");
+                let reached = self.original.contains_key(&(group.into(), *gv));
+                ensure!(reached, "a fence beyond its group");
                 return Ok(());
             }
             Change::SessionEnded { session, user } => {
