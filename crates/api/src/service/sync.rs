@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidings_common::domain::{Cursor, Entry, Seq, StreamId, UserId};
-use tidings_common::log::{apply_through, fill_in};
+use tidings_common::log::fill_in;
 
 use super::paging::{Gap, Item, Pager, Read};
 use super::{Context, ResetReason, ServiceError};
@@ -111,7 +111,7 @@ impl Sync {
         let taken_up = lacking.iter().map(|(stream, head)| (*stream, *head));
         let taken_up = taken_up.chain(reset);
         let taken_up = taken_up.filter(|(stream, _)| !cursor.contains_key(stream));
-        apply_through(self.context.store.as_ref(), taken_up).await?;
+        self.context.log.apply_through(taken_up).await?;
         Ok(Synced {
             deltas: page.deltas,
             given,

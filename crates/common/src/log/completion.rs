@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 
 use super::append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
 use super::appender::Appenders;
-use super::apply::apply_pending;
+use super::applied::Applied;
 use super::groups::Groups;
 use crate::domain::{
     Change, ChannelId, Entry, GroupId, Head, Key, Seq, SessionId, StreamId, UserId,
@@ -18,6 +18,7 @@ use crate::store::{Store, StoreError};
 pub(super) struct Completion {
     store: Arc<dyn Store>,
     groups: Arc<Groups>,
+    applied: Applied,
     /// The appenders own this; they are gone only when nobody appends any more.
     appenders: Weak<Appenders>,
 }
@@ -40,6 +41,7 @@ impl Completion {
         Self {
             store,
             groups,
+            applied: Applied::default(),
             appenders,
         }
     }
@@ -65,15 +67,23 @@ impl Completion {
         Ok(applied.max(entry.seq))
     }
 
-    /// Applies the stream's pending entries with `after < seq ≤ through`, in order, whoever
-    /// committed them. Entries that are pending no more have been applied by somebody.
+    /// See [`crate::store::LogStore::with_pending`].
+    pub(super) async fn with_pending(
+        &self,
+        streams: &[StreamId],
+    ) -> Result<Vec<StreamId>, StoreError> {
+        self.store.with_pending(streams).await
+    }
+
+    /// See [`Applied::reach`].
     pub(super) async fn apply_through(
         &self,
         stream: StreamId,
         after: Seq,
         through: Seq,
     ) -> Result<(), StoreError> {
-        apply_pending(self.store.as_ref(), stream, after, through).await
+        let store = self.store.as_ref();
+        self.applied.reach(store, stream, after, through).await
     }
 
     async fn derive(&self, entry: &Entry) -> Result<(), AppendError> {

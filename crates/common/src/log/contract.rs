@@ -48,6 +48,7 @@ macro_rules! log_contract {
             edits_are_announced_with_the_content_of_the_message,
             an_edit_not_yet_applied_reads_as_the_edit,
             state_can_be_brought_up_to_a_position,
+            what_a_process_has_applied_it_does_not_apply_again,
             a_full_queue_refuses_and_recovers,
             stopping_finishes_what_was_begun,
         );
@@ -840,13 +841,49 @@ pub(crate) async fn state_can_be_brought_up_to_a_position(store: Arc<dyn Store>)
     let edited = edit_in_between(&world, &hold).await;
     assert_eq!(world.message(1).await.state.content, "hello");
     let position = (world.channel.into(), 2);
-    super::apply_through(store.as_ref(), [position])
-        .await
-        .unwrap();
+    let reader = world.process();
+    reader.apply_through([position]).await.unwrap();
     assert_eq!(world.message(1).await.state.content, "goodbye");
     hold.open();
     edited.await.unwrap();
     assert_eq!(world.message(1).await.state.content, "goodbye");
+}
+
+/// As long as it is pending, that is while the broker is away.
+pub(crate) async fn what_a_process_has_applied_it_does_not_apply_again(store: Arc<dyn Store>) {
+    const CHANGES: u64 = 3;
+    let world = World::new(store.clone(), &[]).await;
+    let stream = StreamId::Group(world.group);
+    for seq in 2..2 + CHANGES {
+        let renamed = Entry {
+            id: EntryId::generate(),
+            stream,
+            seq,
+            at: crate::clock::Clock::now(&SystemClock),
+            actor: Some(world.owner),
+            key: Key::unique(),
+            request: None,
+            gv: 0,
+            ord: 0,
+            change: Change::GroupUpdated {
+                name: Some(seq.to_string()),
+            },
+        };
+        store.append(vec![renamed]).await.unwrap();
+    }
+    let gate = Gate::new();
+    let faults = Faults::on_apply((0..99).map(|_| Fault::Pause(gate.clone())));
+    (0..99).for_each(|_| gate.open());
+    let left = || faults.apply.lock().unwrap().len();
+    let log = world.process_with(&faults);
+    let position = (stream, 1 + CHANGES);
+    log.apply_through([position]).await.unwrap();
+    let after_first = left();
+    assert!(after_first < 99);
+    log.apply_through([position]).await.unwrap();
+    assert_eq!(left(), after_first);
+    let group = store.group(world.group).await.unwrap().unwrap();
+    assert_eq!(group.applied, 1 + CHANGES);
 }
 
 pub(crate) async fn a_full_queue_refuses_and_recovers(store: Arc<dyn Store>) {

@@ -7,6 +7,7 @@
 mod announcer;
 mod append;
 mod appender;
+mod applied;
 mod apply;
 mod completion;
 mod finish;
@@ -194,6 +195,30 @@ impl Log {
         };
     }
 
+    /// Brings the state of streams up to these committed positions, whoever committed the
+    /// entries: for readers that go on from a position with the state they find. Costs one read
+    /// for all streams where nothing is pending, and once for a process what is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if an entry could not be read or applied.
+    pub async fn apply_through(
+        &self,
+        positions: impl IntoIterator<Item = (StreamId, Seq)>,
+    ) -> Result<(), StoreError> {
+        let positions: HashMap<StreamId, Seq> = positions.into_iter().collect();
+        let streams: Vec<StreamId> = positions.keys().copied().collect();
+        let completion = &self.parts.completion;
+        let behind = completion.with_pending(&streams).await?;
+        let applying = behind
+            .into_iter()
+            .map(|stream| completion.apply_through(stream, 0, positions[&stream]));
+        stream::iter(applying)
+            .buffer_unordered(APPLYING_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
     /// Finishes appends and announcements under way, for at most 10 s. What is not finished
     /// then stays pending, for the relay.
     pub async fn stop(&self) {
@@ -219,27 +244,4 @@ impl Log {
 /// [`StoreError`] if they could not be read.
 pub async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<(), StoreError> {
     apply::fill_in(store, entries).await
-}
-
-/// Brings the state of streams up to these positions, whoever committed the entries: for readers
-/// that go on from a position with the state they find. Costs one read for all streams where
-/// nothing is pending.
-///
-/// # Errors
-///
-/// [`StoreError`] if an entry could not be read or applied.
-pub async fn apply_through(
-    store: &dyn Store,
-    positions: impl IntoIterator<Item = (StreamId, Seq)>,
-) -> Result<(), StoreError> {
-    let positions: HashMap<StreamId, Seq> = positions.into_iter().collect();
-    let streams: Vec<StreamId> = positions.keys().copied().collect();
-    let behind = store.with_pending(&streams).await?;
-    let applying = behind
-        .into_iter()
-        .map(|stream| apply::apply_pending(store, stream, 0, positions[&stream]));
-    stream::iter(applying)
-        .buffer_unordered(APPLYING_AT_ONCE)
-        .try_collect()
-        .await
 }
