@@ -6,6 +6,7 @@
 mod contract;
 mod doc;
 mod error;
+mod mark_page;
 mod mongo;
 mod old_page;
 mod pending_page;
@@ -23,8 +24,8 @@ pub(crate) use mongo::testing as mongo_testing;
 pub use mongo::{MongoStore, OpenError as MongoOpenError};
 pub use projection::{StateChange, project};
 pub use query::{
-    Account, Appended, BusLayout, Claim, IdWindow, Meta, NewUser, Old, OldPage, Page, Pending,
-    PendingPage, Window,
+    Account, Appended, BusLayout, Claim, IdWindow, MarkPage, Meta, NewUser, Old, OldPage, Page,
+    Pending, PendingPage, Window,
 };
 pub use sqlite::{OpenError as SqliteOpenError, SqliteStore};
 
@@ -138,10 +139,15 @@ pub trait LogStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Pending>, StoreError>;
 
-    /// The positions of entries that have been pending since a time later than `than`, ascending
-    /// as in [`LogStore::pending`], at most `limit`. Looks at no entry, but at the position of
-    /// everything that is pending.
-    async fn pending_later(&self, than: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError>;
+    /// Of the next `limit` pending entries after `after`, in the order of [`LogStore::pending`],
+    /// the positions of those that have been pending since a time later than `than`. Looks at
+    /// no entry, and at no more positions than `limit`.
+    async fn pending_later(
+        &self,
+        than: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<MarkPage, StoreError>;
 
     /// Takes pending entries over, each by compare-and-swap on the time it was last taken:
     /// true where it was still pending as of `claim.seen` and is now as of `now` (or a

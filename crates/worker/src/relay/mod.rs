@@ -38,7 +38,7 @@ const PAGE: usize = 500;
 const LATELY: Duration = Duration::from_secs(15);
 /// ... and so many of them in each pass.
 const FIRST: usize = 2_000;
-/// Positions looked at in each pass of what is not due by the clock.
+/// Positions looked at in each pass for what is not due by the clock.
 const WATCHED: usize = 5_000;
 
 type Position = (StreamId, Seq);
@@ -57,7 +57,11 @@ pub struct Relay {
     clock: Arc<dyn Clock>,
     metrics: RelayMetrics,
     backoff: Backoff,
+    /// What is not due by the clock, of that which was committed lately and of everything.
+    lately: Watch,
     watch: Watch,
+    /// Where to go on looking at everything; None: at the beginning.
+    watched: Option<Position>,
     sweep: Sweep,
     /// When the oldest entry was committed that is known to be abandoned.
     oldest: Option<Timestamp>,
@@ -65,6 +69,8 @@ pub struct Relay {
     looked: Instant,
     /// How the last pass ended.
     away: Option<Suspect>,
+    /// Whether what comes before the sweep failed in the last pass.
+    hampered: bool,
 }
 
 /// One way through all that is pending, in as many passes as it takes.
@@ -85,11 +91,14 @@ impl Relay {
             clock,
             metrics: RelayMetrics::register(metrics),
             backoff: Backoff::default(),
+            lately: Watch::default(),
             watch: Watch::default(),
+            watched: None,
             sweep: Sweep::default(),
             oldest: None,
             looked: Instant::now(),
             away: None,
+            hampered: false,
         }
     }
 
@@ -137,11 +146,7 @@ impl Relay {
             // Entries are not claimed in vain, so that they are at hand when it is back.
             self.log.check_bus().await.map_err(Away::Bus)?;
         }
-        let mut finished = if self.sweep.position.is_some() {
-            self.finish_latest().await?
-        } else {
-            self.finish_watched().await?
-        };
+        let mut finished = self.finish_first().await?;
         loop {
             let now = self.clock.now();
             let (before, after) = (due_before(now), self.sweep.position);
@@ -180,6 +185,32 @@ impl Relay {
         self.metrics.stuck.set(stuck);
     }
 
+    /// What does not wait for the sweep to come to it. The sweep goes on where that cannot be
+    /// read.
+    async fn finish_first(&mut self) -> Result<usize, Away> {
+        let watched = self.finish_watched().await;
+        let latest = match self.sweep.position {
+            Some(_) => self.finish_latest().await,
+            None => Ok(0),
+        };
+        let (mut finished, mut hampered) = (0, false);
+        for done in [watched, latest] {
+            match done {
+                Ok(done) => finished += done,
+                Err(Away::Store(error)) => {
+                    // Said once.
+                    if !self.hampered && !hampered {
+                        report::hampered(&error);
+                    }
+                    hampered = true;
+                }
+                Err(bus) => return Err(bus),
+            }
+        }
+        self.hampered = hampered;
+        Ok(finished)
+    }
+
     /// What was committed since the last look or so, as far as it is due.
     async fn finish_latest(&mut self) -> Result<usize, Away> {
         let now = Instant::now();
@@ -192,29 +223,31 @@ impl Relay {
             .map_err(Away::Store)?
             .into_iter()
             .partition(|pending| pending.since <= before);
-        due.extend(self.watched(early.iter().map(claim_of), now).await?);
+        let unchanged = self.lately.look(early.iter().map(claim_of), now);
+        due.extend(self.entries_of(unchanged).await?);
         due.sort_by_key(|pending| (pending.entry.stream.to_bytes(), pending.entry.seq));
         self.finish_parts(due).await
     }
 
-    /// What is not due by the clock, but has stayed as it is for 5 s.
+    /// What is not due by the clock, but has stayed as it is for 5 s: goes on where the last
+    /// pass ended.
     async fn finish_watched(&mut self) -> Result<usize, Away> {
-        let now = Instant::now();
-        self.looked = now;
         let than = due_before(self.clock.now());
-        let early = self.store.pending_later(than, WATCHED).await;
-        let due = self.watched(early.map_err(Away::Store)?, now).await?;
+        let page = self.store.pending_later(than, self.watched, WATCHED).await;
+        let page = page.map_err(Away::Store)?;
+        let unchanged = self.watch.look_at_part(page.marks, Instant::now());
+        self.watched = page.next;
+        if self.watched.is_none() {
+            self.watch.end();
+        }
+        let due = self.entries_of(unchanged).await?;
         self.finish_parts(due).await
     }
 
-    /// The entries that are due by this process's counting, at most a page.
-    async fn watched(
-        &mut self,
-        marks: impl IntoIterator<Item = Claim>,
-        now: Instant,
-    ) -> Result<Vec<Pending>, Away> {
+    /// The entries of marks, at most a page.
+    async fn entries_of(&self, marks: Vec<Claim>) -> Result<Vec<Pending>, Away> {
         let mut due = Vec::new();
-        for Claim { stream, seq, seen } in self.watch.look(marks, now).into_iter().take(PAGE) {
+        for Claim { stream, seq, seen } in marks.into_iter().take(PAGE) {
             match self.store.pending_in(stream, seq - 1, 1).await {
                 Ok(found) => {
                     let found = found.into_iter().filter(|entry| entry.seq == seq);
