@@ -130,9 +130,8 @@ pub trait LogStore: Send + Sync {
     ) -> Result<PendingPage, StoreError>;
 
     /// Pending entries of any stream that were committed at `since` or later (by the time of
-    /// those who committed them), in any order, at most `limit`; what cannot be read is left out.
-    /// Costs a look at everything committed since then, pending or not, or at the latest
-    /// 50,000 entries.
+    /// those who committed them), newest first, at most `limit`; what cannot be read is left out.
+    /// Looks at the latest 50,000 entries, pending or not, and at none before `since`.
     async fn pending_lately(
         &self,
         since: Timestamp,

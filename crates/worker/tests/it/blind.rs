@@ -9,7 +9,7 @@ use tidings_common::domain::*;
 use tidings_common::store::*;
 use tokio::time::Instant;
 
-use super::harness::{Fragile, Scratch, World, pending, relay};
+use super::harness::{Fragile, Scratch, World, messages, new_group, pending, relay};
 
 /// Fails whatever is not the sweep's own.
 struct Blind(Arc<dyn Store>);
@@ -99,11 +99,14 @@ async fn a_backlog_drains_though_what_comes_before_it_cannot_be_read() {
     // More than a pass does with so slow a bus.
     const COUNT: usize = 2_500;
     let world = World::over(Scratch::new());
-    world.commit_group().await;
-    for _ in 0..COUNT / 50 {
-        world
-            .commit(ChannelId::generate(), super::harness::messages(50, ""))
-            .await;
+    let channels: Vec<_> = (0..50).map(|_| ChannelId::generate()).collect();
+    let group = new_group(world.user, channels.clone());
+    world.commit(world.group, vec![group]).await;
+    let bus = Arc::new(Fragile::default());
+    let mut first = relay(world.store.clone(), bus, Arc::new(SystemClock));
+    assert_eq!(first.pass().await.unwrap(), 1);
+    for channel in channels {
+        world.commit(channel, messages(COUNT / 50, "")).await;
     }
     let bus = Arc::new(Fragile::slow(Duration::from_millis(300)));
     let blind: Arc<dyn Store> = Arc::new(Blind(world.store.clone()));

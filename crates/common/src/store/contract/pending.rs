@@ -208,7 +208,7 @@ pub(in crate::store) async fn what_was_committed_lately_is_found(store: Arc<dyn 
     ] {
         let since = Timestamp::from_millis(1_000_000_000_000 + since);
         let mut found = store.pending_lately(since, limit).await.unwrap();
-        found.sort_by_key(|found| found.entry.at);
+        found.reverse();
         let taken = |index: usize| if index == 4 { at(1) } else { entries[index].at };
         let pending = |index: usize| Pending {
             entry: entries[index].clone(),
@@ -218,7 +218,8 @@ pub(in crate::store) async fn what_was_committed_lately_is_found(store: Arc<dyn 
         assert_eq!(found, expected);
     }
     let few = store.pending_lately(Timestamp::from_millis(0), 2).await;
-    assert_eq!(few.unwrap().len(), 2);
+    let few: Vec<_> = few.unwrap().into_iter().map(|few| few.entry.id).collect();
+    assert_eq!(few, [entries[4].id, entries[3].id]);
 }
 
 pub(in crate::store) async fn marks_later_than_a_time_are_found(store: Arc<dyn Store>) {

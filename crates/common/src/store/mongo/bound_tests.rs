@@ -5,8 +5,11 @@ use mongodb::bson::{Document, doc};
 use secrecy::ExposeSecret as _;
 
 use super::command_tests::plan;
+use super::indexes::ENTRIES;
+use super::pending::{LATEST, lately_pipeline};
 use super::recording::Recording;
 use super::testing::Scratch;
+use crate::domain::Timestamp;
 use crate::store::LogStore as _;
 use crate::store::contract::fixture::{at, channel, fence, fill};
 
@@ -50,4 +53,31 @@ async fn of_a_backlog_only_so_many_marks_are_looked_at() {
         assert!((100..110).contains(&keys), "{keys} keys: {command}");
         assert_eq!(documents, 0, "{command}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_the_latest_entries_only_so_many_are_looked_at() {
+    let Some(scratch) = Scratch::new() else {
+        return;
+    };
+    let recording = Recording::default();
+    let store = recording.open(scratch.url().expose_secret()).await;
+    let stream = channel();
+    let run = fill(&store, stream, (0..PENDING).map(|_| fence())).await;
+    // None of them matches.
+    let settled: Vec<_> = run.iter().map(|entry| (stream, entry.seq)).collect();
+    store.settle(&settled).await.unwrap();
+    recording.take();
+    let ever = Timestamp::from_millis(0);
+    assert_eq!(store.pending_lately(ever, 9).await.unwrap(), []);
+    let sent = recording.take();
+    assert!(
+        sent[0].to_string().contains(&LATEST.to_string()),
+        "{sent:?}"
+    );
+    let pipeline = lately_pipeline(ever, 100, 9).to_vec();
+    let command = doc! { "aggregate": ENTRIES, "pipeline": pipeline, "cursor": {}, "hint": "_id_" };
+    let (keys, documents) = looked_at(&scratch.database().await, &command).await;
+    assert!((100..110).contains(&keys), "{keys} keys");
+    assert!((100..110).contains(&documents), "{documents} documents");
 }

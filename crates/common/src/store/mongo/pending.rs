@@ -44,23 +44,43 @@ pub(super) async fn of_stream(
     Ok(found)
 }
 
-/// Ids tell when they were made. What cannot be read is reported by whoever reads all that is
-/// pending.
+/// Entries looked at for what was committed lately.
+pub(super) const LATEST: i64 = 50_000;
+
+/// Ids tell when they were made. So many of the latest are looked at and no more, whatever they
+/// say: those that a fast clock has made match for longer than they should.
+pub(super) fn lately_pipeline(since: Timestamp, looked_at: i64, limit: usize) -> [Document; 6] {
+    let mut first = [0; 16];
+    first[..6].copy_from_slice(&since.as_millis().to_be_bytes()[2..]);
+    let mut projection = entry::projection();
+    projection.insert("pending", 1);
+    [
+        doc! { "$match": { "_id": { "$gte": uuid(&first) } } },
+        doc! { "$sort": { "_id": -1 } },
+        doc! { "$limit": looked_at },
+        doc! { "$match": { "pending": { "$exists": true } } },
+        doc! { "$limit": field::limit(limit) },
+        doc! { "$project": projection },
+    ]
+}
+
+/// What cannot be read is reported by whoever reads all that is pending.
 pub(super) async fn lately(
     entries: &Entries,
     since: Timestamp,
     limit: usize,
 ) -> Result<Vec<Pending>, Failure> {
-    let mut first = [0; 16];
-    first[..6].copy_from_slice(&since.as_millis().to_be_bytes()[2..]);
-    let filter = doc! { "_id": { "$gte": uuid(&first) }, "pending": { "$exists": true } };
-    let mut projection = entry::projection();
-    projection.insert("pending", 1);
-    let finding = find(entries, filter, "_id_")
-        .sort(doc! { "_id": 1 })
-        .projection(projection);
-    let found = collect(finding, limit, |stored| Ok(pending(stored).ok()));
-    Ok(found.await?.into_iter().flatten().collect())
+    let mut found = Vec::new();
+    if limit == 0 {
+        return Ok(found);
+    }
+    let finding = entries.aggregate(lately_pipeline(since, LATEST, limit));
+    let finding = finding.hint(hint("_id_")).batch_size(ROUND);
+    let mut cursor = finding.max_time(PATIENCE).await?;
+    while cursor.advance().await? {
+        found.extend(pending(cursor.current()).ok());
+    }
+    Ok(found)
 }
 
 /// What is pending behind `after`, as the index alone answers it: that `pending` is a number is

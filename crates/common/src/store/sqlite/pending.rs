@@ -127,7 +127,7 @@ pub(super) fn lately_sql() -> String {
     format!(
         "SELECT {ENTRY}, pending FROM entries NOT INDEXED
          WHERE rowid > (SELECT max(rowid) FROM entries) - {LATEST}
-         AND pending IS NOT NULL AND at >= ?1 ORDER BY rowid LIMIT ?2"
+         AND pending IS NOT NULL AND at >= ?1 ORDER BY rowid DESC LIMIT ?2"
     )
 }
 

@@ -188,7 +188,10 @@ impl State {
             entry: row.entry.clone(),
             since,
         });
-        found.take(limit).collect()
+        let mut found: Vec<Pending> = found.collect();
+        found.sort_by_key(|found| std::cmp::Reverse(found.entry.at));
+        found.truncate(limit);
+        found
     }
 
     pub(crate) fn pending_later(
