@@ -34,8 +34,9 @@ const BUDGET: Duration = Duration::from_secs(1);
 const PENDING_FOR: Duration = Duration::from_secs(5);
 /// Entries read, claimed and settled at once.
 const PAGE: usize = 500;
-/// While there is more than a pass can do, what was committed lately comes first: so late ...
-const LATELY: Duration = Duration::from_secs(15);
+/// While there is more than a pass can do, what was committed lately comes first: so late, by
+/// clocks that may be ten minutes off ...
+const LATELY: Duration = Duration::from_secs(900);
 /// ... and so many of them in each pass.
 const FIRST: usize = 2_000;
 /// Positions looked at in each pass for what is not due by the clock.
@@ -65,8 +66,6 @@ pub struct Relay {
     sweep: Sweep,
     /// When the oldest entry was committed that is known to be abandoned.
     oldest: Option<Timestamp>,
-    /// When what was committed lately was last looked at.
-    looked: Instant,
     /// How the last pass ended.
     away: Option<Suspect>,
     /// Whether what comes before the sweep failed in the last pass.
@@ -96,7 +95,6 @@ impl Relay {
             watched: None,
             sweep: Sweep::default(),
             oldest: None,
-            looked: Instant::now(),
             away: None,
             hampered: false,
         }
@@ -211,12 +209,10 @@ impl Relay {
         Ok(finished)
     }
 
-    /// What was committed since the last look or so, as far as it is due.
+    /// What was committed lately, as far as it is due; the newest first, page by page.
     async fn finish_latest(&mut self) -> Result<usize, Away> {
         let now = Instant::now();
-        let window = LATELY + now.duration_since(self.looked);
-        self.looked = now;
-        let since = earlier(self.clock.now(), window);
+        let since = earlier(self.clock.now(), LATELY);
         let found = self.store.pending_lately(since, FIRST).await;
         let before = due_before(self.clock.now());
         let (mut due, early): (Vec<Pending>, Vec<Pending>) = found
@@ -225,7 +221,6 @@ impl Relay {
             .partition(|pending| pending.since <= before);
         let unchanged = self.lately.look(early.iter().map(claim_of), now);
         due.extend(self.entries_of(unchanged).await?);
-        due.sort_by_key(|pending| (pending.entry.stream.to_bytes(), pending.entry.seq));
         self.finish_parts(due).await
     }
 
@@ -261,9 +256,10 @@ impl Relay {
         Ok(due)
     }
 
-    async fn finish_parts(&mut self, due: Vec<Pending>) -> Result<usize, Away> {
+    async fn finish_parts(&mut self, mut due: Vec<Pending>) -> Result<usize, Away> {
         let mut finished = 0;
-        for part in due.chunks(PAGE) {
+        for part in due.chunks_mut(PAGE) {
+            part.sort_by_key(|pending| (pending.entry.stream.to_bytes(), pending.entry.seq));
             finished += self.finish(part.to_vec(), None).await?;
         }
         Ok(finished)
