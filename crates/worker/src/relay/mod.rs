@@ -10,6 +10,7 @@ mod plan;
 mod report;
 mod watch;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ const FIRST: usize = 2_000;
 /// Positions looked at in each pass for what is not due by the clock.
 const WATCHED: usize = 5_000;
 
+/// Entries remembered that were completed while the bus was away; others are completed in each
+/// sweep.
+const COMPLETED: usize = 10_000;
+
 type Position = (StreamId, Seq);
 
 /// What is away as a whole, so that a pass has ended early.
@@ -70,6 +75,10 @@ pub struct Relay {
     away: Option<Suspect>,
     /// Whether what comes before the sweep failed in the last pass.
     hampered: bool,
+    /// Otherwise the bus is away, and entries are only completed.
+    announcing: bool,
+    /// While the bus is away, what has been completed.
+    completed: HashSet<Position>,
 }
 
 /// One way through all that is pending, in as many passes as it takes.
@@ -97,6 +106,8 @@ impl Relay {
             oldest: None,
             away: None,
             hampered: false,
+            announcing: true,
+            completed: HashSet::new(),
         }
     }
 
@@ -138,12 +149,21 @@ impl Relay {
     }
 
     async fn try_pass(&mut self) -> Result<usize, Away> {
-        let until = Instant::now() + BUDGET;
-        self.metrics.show_oldest(self.oldest, self.clock.now());
-        if self.away == Some(Suspect::Bus) {
-            // Entries are not claimed in vain, so that they are at hand when it is back.
-            self.log.check_bus().await.map_err(Away::Bus)?;
+        if self.away == Some(Suspect::Bus)
+            && let Err(error) = self.log.check_bus().await
+        {
+            self.announcing = false;
+            self.go_on(Instant::now() + BUDGET / 4).await?;
+            return Err(Away::Bus(error));
         }
+        self.announcing = true;
+        self.completed.clear();
+        self.go_on(Instant::now() + BUDGET).await
+    }
+
+    /// Goes on with the sweep until then, or to its end.
+    async fn go_on(&mut self, until: Instant) -> Result<usize, Away> {
+        self.metrics.show_oldest(self.oldest, self.clock.now());
         let mut finished = self.finish_first().await?;
         loop {
             let now = self.clock.now();
@@ -274,6 +294,10 @@ impl Relay {
     ) -> Result<usize, Away> {
         let now = Instant::now();
         found.retain(|pending| !self.backoff.holds(position(&pending.entry), now));
+        if !self.announcing {
+            self.complete(found).await;
+            return Ok(0);
+        }
         if found.is_empty() {
             return Ok(0);
         }
@@ -297,6 +321,21 @@ impl Relay {
         self.metrics.failed.inc_by(failed.len() as u64);
         self.judge(failed).await?;
         Ok(done.len())
+    }
+
+    /// While the bus is away: applies entries and appends what derives from them. They are not
+    /// claimed in vain, so that they are at hand when it is back. What fails is tried again.
+    async fn complete(&mut self, mut found: Vec<Pending>) {
+        found.retain(|Pending { entry, .. }| {
+            entry.change.changes_state() && !self.completed.contains(&position(entry))
+        });
+        let unfinished = plan::silent(found);
+        let outcomes = self.log.finish(&unfinished).await;
+        for (unfinished, outcome) in unfinished.iter().zip(outcomes) {
+            if outcome.is_ok() && self.completed.len() < COMPLETED {
+                self.completed.insert(position(&unfinished.entry));
+            }
+        }
     }
 
     async fn claim(&self, found: Vec<Pending>) -> Result<Vec<Pending>, StoreError> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_common::domain::ChannelId;
+use tidings_common::domain::{Change, ChannelId, Role, UserId};
 use tidings_worker::Away;
 use tokio::time::Instant;
 
@@ -62,6 +62,39 @@ async fn when_the_bus_is_back_nothing_waits_for_having_failed() {
     world.bus.down.store(false, Ordering::SeqCst);
     assert_eq!(world.pass().await, 3);
     assert_eq!(world.pending().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_bus_is_away_what_derives_from_entries_is_appended() {
+    let mut world = World::new();
+    world.commit_group().await;
+    let (user, role) = (UserId::generate(), Role::Member);
+    let added = Change::MemberAdded { user, role };
+    world.commit(world.group, vec![added]).await;
+    while world.pending().await > 0 {
+        world.pass().await;
+        world.clock.advance(6_000);
+    }
+    let before = world.store.head(world.channel.into()).await.unwrap().seq;
+    world.bus.down.store(true, Ordering::SeqCst);
+    world.commit_messages(1).await;
+    world.relay.pass().await.unwrap_err();
+
+    let removed = Change::MemberRemoved { user };
+    world.commit(world.group, vec![removed]).await;
+    let away = world.relay.pass().await.unwrap_err();
+    assert!(matches!(away, Away::Bus(_)), "{away:?}");
+    let channel = world.channel.into();
+    let entries = world.store.entries(channel, before, 99, 9).await.unwrap();
+    let fence = Change::MembersChanged { gv: 3 };
+    assert!(entries.iter().any(|entry| entry.change == fence));
+    let waiting = world.store.pending_in(world.group.into(), 0, 9).await;
+    assert_eq!(waiting.unwrap().len(), 1);
+    assert_eq!(world.bus.published_of(world.group), [1, 2]);
+
+    world.bus.down.store(false, Ordering::SeqCst);
+    assert!(world.pass().await > 0);
+    assert_eq!(world.bus.published_of(world.group), [1, 2, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
