@@ -364,7 +364,12 @@ impl Relay {
                 continue;
             }
             first = first.or(Some(failed));
-            if self.backoff.failed(failed.0, now) == backoff::MANY {
+            // A bus that is slow leaves many unconfirmed that it would take again at once.
+            let longest = match failed.1.suspect() {
+                Some(Suspect::Bus) => backoff::FIRST,
+                _ => backoff::LONGEST,
+            };
+            if self.backoff.failed(failed.0, longest, now) == backoff::MANY {
                 stuck = stuck.or(Some(failed));
             }
         }

@@ -41,6 +41,6 @@ pub(super) fn stuck((stream, seq): Position, error: &FinishError) {
         stream = %stream,
         delta.seq = seq,
         error = error as &dyn Error,
-        "an abandoned entry has failed 20 times; it is tried every two minutes"
+        "an abandoned entry has failed 20 times; it is tried on"
     );
 }
