@@ -5,7 +5,7 @@ use mongodb::bson::{Document, doc};
 use secrecy::ExposeSecret as _;
 
 use super::command_tests::plan;
-use super::indexes::ENTRIES;
+use super::entry::ENTRIES;
 use super::pending::{LATEST, lately_pipeline};
 use super::recording::Recording;
 use super::testing::Scratch;
