@@ -13,7 +13,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(120);
 pub(super) const MANY: u32 = 20;
 /// Entries remembered at once. Others that fail are tried every 5 s, as long as their claims last.
 const REMEMBERED: usize = 10_000;
-/// An entry that has not come again for so long after its time was finished by somebody else.
+/// An entry that has not come again for so long after its time, nor in a whole sweep, was finished
+/// by somebody else.
 const FORGOTTEN: Duration = Duration::from_secs(300);
 
 type Position = (StreamId, Seq);
@@ -25,14 +26,17 @@ pub(super) struct Backoff(HashMap<Position, Failed>);
 struct Failed {
     times: u32,
     again: Instant,
+    /// In the sweep under way.
+    seen: bool,
 }
 
 impl Backoff {
     /// Whether it is too early to try the entry again.
-    pub(super) fn holds(&self, position: Position, now: Instant) -> bool {
-        self.0
-            .get(&position)
-            .is_some_and(|failed| now < failed.again)
+    pub(super) fn holds(&mut self, position: Position, now: Instant) -> bool {
+        self.0.get_mut(&position).is_some_and(|failed| {
+            failed.seen = true;
+            now < failed.again
+        })
     }
 
     /// Records a failure, after which waits are no longer than `longest`; returns how many there
@@ -44,6 +48,7 @@ impl Backoff {
         let failed = self.0.entry(position).or_insert(Failed {
             times: 0,
             again: now,
+            seen: true,
         });
         let wait = FIRST.saturating_mul(1 << failed.times.min(10)).min(longest);
         failed.times = failed.times.saturating_add(1);
@@ -55,10 +60,12 @@ impl Backoff {
         self.0.remove(&position);
     }
 
-    /// Forgets what somebody else has finished.
+    /// Ends a sweep: forgets what somebody else has finished.
     pub(super) fn tidy(&mut self, now: Instant) {
-        self.0
-            .retain(|_, failed| now.saturating_duration_since(failed.again) < FORGOTTEN);
+        self.0.retain(|_, failed| {
+            let seen = std::mem::take(&mut failed.seen);
+            seen || now.saturating_duration_since(failed.again) < FORGOTTEN
+        });
     }
 
     /// How many entries have failed [`MANY`] times or more.
@@ -105,6 +112,11 @@ mod tests {
         backoff.finished((StreamId::Sessions, 1));
         backoff.tidy(now + LONGEST);
         assert_eq!(backoff.stuck(), 1);
+        // However long the sweep took, it was there ...
+        backoff.holds((StreamId::Sessions, 2), now);
+        backoff.tidy(now + LONGEST + FORGOTTEN);
+        assert_eq!(backoff.stuck(), 1);
+        // ... and in the next it was not.
         backoff.tidy(now + LONGEST + FORGOTTEN);
         assert_eq!(backoff.stuck(), 0);
     }
