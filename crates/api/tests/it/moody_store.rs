@@ -9,8 +9,8 @@ use tidings_common::domain::{
     Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use tidings_common::store::{
-    Account, Appended, BusLayout, Claim, IdWindow, LogStore, Meta, NewUser, OldPage, Page, Pending,
-    PendingPage, StateChange, StateStore, Store, StoreError, Window,
+    Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
+    Page, Pending, PendingPage, StateChange, StateStore, Store, StoreError, Window,
 };
 use tokio::sync::watch;
 
@@ -77,7 +77,7 @@ moody! { LogStore:
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
     pending_lately(since: Timestamp, limit: usize) -> Vec<Pending>;
-    pending_later(than: Timestamp, limit: usize) -> Vec<Claim>;
+    pending_later(than: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> MarkPage;
     old_entries(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> OldPage;
     claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     settle(entries: &[(StreamId, Seq)]) -> ();

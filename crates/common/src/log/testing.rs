@@ -125,7 +125,7 @@ through! {
     fn with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
     fn pending_lately(since: Timestamp, limit: usize) -> Vec<Pending>;
-    fn pending_later(than: Timestamp, limit: usize) -> Vec<Claim>;
+    fn pending_later(than: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> MarkPage;
     fn claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     fn settle(entries: &[(StreamId, Seq)]) -> ();
     fn floor(stream: StreamId) -> Seq;

@@ -11,8 +11,8 @@ use crate::domain::{
     Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
-    Account, Appended, BusLayout, Claim, IdWindow, LogStore, Meta, NewUser, OldPage, Page, Pending,
-    PendingPage, StateChange, StateStore, Store, StoreError, Window,
+    Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
+    Page, Pending, PendingPage, StateChange, StateStore, Store, StoreError, Window,
 };
 use crate::telemetry::Metrics;
 
@@ -67,7 +67,7 @@ measured! { LogStore:
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
     pending_lately(since: Timestamp, limit: usize) -> Vec<Pending>;
-    pending_later(than: Timestamp, limit: usize) -> Vec<Claim>;
+    pending_later(than: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> MarkPage;
     claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     settle(entries: &[(StreamId, Seq)]) -> ();
     floor(stream: StreamId) -> Seq;

@@ -6,6 +6,7 @@
 mod contract;
 mod doc;
 mod error;
+mod mark_page;
 mod mongo;
 mod old_page;
 mod pending_page;
@@ -23,8 +24,8 @@ pub(crate) use mongo::testing as mongo_testing;
 pub use mongo::{MongoStore, OpenError as MongoOpenError};
 pub use projection::{StateChange, project};
 pub use query::{
-    Account, Appended, BusLayout, Claim, IdWindow, Meta, NewUser, Old, OldPage, Page, Pending,
-    PendingPage, Window,
+    Account, Appended, BusLayout, Claim, IdWindow, MarkPage, Meta, NewUser, Old, OldPage, Page,
+    Pending, PendingPage, Window,
 };
 pub use sqlite::{OpenError as SqliteOpenError, SqliteStore};
 
@@ -129,19 +130,23 @@ pub trait LogStore: Send + Sync {
     ) -> Result<PendingPage, StoreError>;
 
     /// Pending entries of any stream that were committed at `since` or later (by the time of
-    /// those who committed them), in any order, at most `limit`; what cannot be read is left out.
-    /// Costs a look at everything committed since then, pending or not, or at the latest
-    /// 50,000 entries.
+    /// those who committed them), newest first, at most `limit`; what cannot be read is left out.
+    /// Looks at the latest 50,000 entries, pending or not, and at none before `since`.
     async fn pending_lately(
         &self,
         since: Timestamp,
         limit: usize,
     ) -> Result<Vec<Pending>, StoreError>;
 
-    /// The positions of entries that have been pending since a time later than `than`, ascending
-    /// as in [`LogStore::pending`], at most `limit`. Looks at no entry, but at the position of
-    /// everything that is pending.
-    async fn pending_later(&self, than: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError>;
+    /// Of the next `limit` pending entries after `after`, in the order of [`LogStore::pending`],
+    /// the positions of those that have been pending since a time later than `than`. Looks at
+    /// no entry, and at no more positions than `limit`.
+    async fn pending_later(
+        &self,
+        than: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<MarkPage, StoreError>;
 
     /// Takes pending entries over, each by compare-and-swap on the time it was last taken:
     /// true where it was still pending as of `claim.seen` and is now as of `now` (or a

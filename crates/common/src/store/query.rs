@@ -66,6 +66,14 @@ pub struct PendingPage {
     pub unreadable: usize,
 }
 
+/// The marks of pending entries, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkPage {
+    pub marks: Vec<Claim>,
+    /// The last position that was looked at; None: there is nothing behind it.
+    pub next: Option<(StreamId, Seq)>,
+}
+
 /// Where entries are old enough to go, and where to go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OldPage {

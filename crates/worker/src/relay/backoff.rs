@@ -7,13 +7,14 @@ use tidings_common::domain::{Seq, StreamId};
 use tokio::time::Instant;
 
 /// Wait after the first failure; it doubles with each, up to the longest.
-const FIRST: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(120);
+pub(super) const FIRST: Duration = Duration::from_secs(5);
+pub(super) const LONGEST: Duration = Duration::from_secs(120);
 /// An entry that has failed so often (for half an hour by then) needs somebody to look at it.
 pub(super) const MANY: u32 = 20;
 /// Entries remembered at once. Others that fail are tried every 5 s, as long as their claims last.
 const REMEMBERED: usize = 10_000;
-/// An entry that has not come again for so long after its time was finished by somebody else.
+/// An entry that has not come again for so long after its time, nor in a whole sweep, was finished
+/// by somebody else.
 const FORGOTTEN: Duration = Duration::from_secs(300);
 
 type Position = (StreamId, Seq);
@@ -25,26 +26,31 @@ pub(super) struct Backoff(HashMap<Position, Failed>);
 struct Failed {
     times: u32,
     again: Instant,
+    /// In the sweep under way.
+    seen: bool,
 }
 
 impl Backoff {
     /// Whether it is too early to try the entry again.
-    pub(super) fn holds(&self, position: Position, now: Instant) -> bool {
-        self.0
-            .get(&position)
-            .is_some_and(|failed| now < failed.again)
+    pub(super) fn holds(&mut self, position: Position, now: Instant) -> bool {
+        self.0.get_mut(&position).is_some_and(|failed| {
+            failed.seen = true;
+            now < failed.again
+        })
     }
 
-    /// Records a failure; returns how many there have been.
-    pub(super) fn failed(&mut self, position: Position, now: Instant) -> u32 {
+    /// Records a failure, after which waits are no longer than `longest`; returns how many there
+    /// have been.
+    pub(super) fn failed(&mut self, position: Position, longest: Duration, now: Instant) -> u32 {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&position) {
             return 1;
         }
         let failed = self.0.entry(position).or_insert(Failed {
             times: 0,
             again: now,
+            seen: true,
         });
-        let wait = FIRST.saturating_mul(1 << failed.times.min(10)).min(LONGEST);
+        let wait = FIRST.saturating_mul(1 << failed.times.min(10)).min(longest);
         failed.times = failed.times.saturating_add(1);
         failed.again = now + wait;
         failed.times
@@ -54,10 +60,12 @@ impl Backoff {
         self.0.remove(&position);
     }
 
-    /// Forgets what somebody else has finished.
+    /// Ends a sweep: forgets what somebody else has finished.
     pub(super) fn tidy(&mut self, now: Instant) {
-        self.0
-            .retain(|_, failed| now.saturating_duration_since(failed.again) < FORGOTTEN);
+        self.0.retain(|_, failed| {
+            let seen = std::mem::take(&mut failed.seen);
+            seen || now.saturating_duration_since(failed.again) < FORGOTTEN
+        });
     }
 
     /// How many entries have failed [`MANY`] times or more.
@@ -78,7 +86,7 @@ mod tests {
         let mut now = Instant::now();
         for (times, seconds) in (1..).zip([5, 10, 20, 40, 80, 120, 120]) {
             assert!(!backoff.holds(position, now));
-            assert_eq!(backoff.failed(position, now), times);
+            assert_eq!(backoff.failed(position, LONGEST, now), times);
             let wait = Duration::from_secs(seconds);
             assert!(backoff.holds(position, now + wait - Duration::from_millis(1)));
             assert!(!backoff.holds(position, now + wait));
@@ -86,7 +94,7 @@ mod tests {
             now += wait;
         }
         backoff.finished(position);
-        assert_eq!(backoff.failed(position, now), 1);
+        assert_eq!(backoff.failed(position, LONGEST, now), 1);
     }
 
     #[test]
@@ -95,17 +103,34 @@ mod tests {
         let now = Instant::now();
         for seq in [1, 2] {
             for _ in 0..MANY - 1 {
-                backoff.failed((StreamId::Sessions, seq), now);
+                backoff.failed((StreamId::Sessions, seq), LONGEST, now);
             }
             assert_eq!(backoff.stuck(), usize::from(seq == 2));
-            backoff.failed((StreamId::Sessions, seq), now);
+            backoff.failed((StreamId::Sessions, seq), LONGEST, now);
         }
         assert_eq!(backoff.stuck(), 2);
         backoff.finished((StreamId::Sessions, 1));
         backoff.tidy(now + LONGEST);
         assert_eq!(backoff.stuck(), 1);
+        // However long the sweep took, it was there ...
+        backoff.holds((StreamId::Sessions, 2), now);
+        backoff.tidy(now + LONGEST + FORGOTTEN);
+        assert_eq!(backoff.stuck(), 1);
+        // ... and in the next it was not.
         backoff.tidy(now + LONGEST + FORGOTTEN);
         assert_eq!(backoff.stuck(), 0);
+    }
+
+    #[test]
+    fn waits_need_not_double() {
+        let mut backoff = Backoff::default();
+        let (position, now) = ((StreamId::Sessions, 1), Instant::now());
+        for _ in 0..MANY {
+            backoff.failed(position, FIRST, now);
+            assert!(backoff.holds(position, now));
+            assert!(!backoff.holds(position, now + FIRST));
+        }
+        assert_eq!(backoff.stuck(), 1);
     }
 
     #[test]
@@ -113,9 +138,9 @@ mod tests {
         let mut backoff = Backoff::default();
         let now = Instant::now();
         for seq in 0..2 * REMEMBERED as Seq {
-            assert_eq!(backoff.failed((StreamId::Sessions, seq), now), 1);
+            assert_eq!(backoff.failed((StreamId::Sessions, seq), LONGEST, now), 1);
         }
         assert_eq!(backoff.0.len(), REMEMBERED);
-        assert_eq!(backoff.failed((StreamId::Sessions, 0), now), 2);
+        assert_eq!(backoff.failed((StreamId::Sessions, 0), LONGEST, now), 2);
     }
 }

@@ -10,6 +10,7 @@ mod plan;
 mod report;
 mod watch;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,12 +35,17 @@ const BUDGET: Duration = Duration::from_secs(1);
 const PENDING_FOR: Duration = Duration::from_secs(5);
 /// Entries read, claimed and settled at once.
 const PAGE: usize = 500;
-/// While there is more than a pass can do, what was committed lately comes first: so late ...
-const LATELY: Duration = Duration::from_secs(15);
+/// While there is more than a pass can do, what was committed lately comes first: so late, by
+/// clocks that may be ten minutes off ...
+const LATELY: Duration = Duration::from_secs(900);
 /// ... and so many of them in each pass.
 const FIRST: usize = 2_000;
-/// Positions looked at in each pass of what is not due by the clock.
+/// Positions looked at in each pass for what is not due by the clock.
 const WATCHED: usize = 5_000;
+
+/// Entries remembered that were completed while the bus was away; others are completed in each
+/// sweep.
+const COMPLETED: usize = 10_000;
 
 type Position = (StreamId, Seq);
 
@@ -57,14 +63,22 @@ pub struct Relay {
     clock: Arc<dyn Clock>,
     metrics: RelayMetrics,
     backoff: Backoff,
+    /// What is not due by the clock, of that which was committed lately and of everything.
+    lately: Watch,
     watch: Watch,
+    /// Where to go on looking at everything; None: at the beginning.
+    watched: Option<Position>,
     sweep: Sweep,
     /// When the oldest entry was committed that is known to be abandoned.
     oldest: Option<Timestamp>,
-    /// When what was committed lately was last looked at.
-    looked: Instant,
     /// How the last pass ended.
     away: Option<Suspect>,
+    /// Whether what comes before the sweep failed in the last pass.
+    hampered: bool,
+    /// Otherwise the bus is away, and entries are only completed.
+    announcing: bool,
+    /// While the bus is away, what has been completed.
+    completed: HashSet<Position>,
 }
 
 /// One way through all that is pending, in as many passes as it takes.
@@ -85,11 +99,15 @@ impl Relay {
             clock,
             metrics: RelayMetrics::register(metrics),
             backoff: Backoff::default(),
+            lately: Watch::default(),
             watch: Watch::default(),
+            watched: None,
             sweep: Sweep::default(),
             oldest: None,
-            looked: Instant::now(),
             away: None,
+            hampered: false,
+            announcing: true,
+            completed: HashSet::new(),
         }
     }
 
@@ -131,17 +149,22 @@ impl Relay {
     }
 
     async fn try_pass(&mut self) -> Result<usize, Away> {
-        let until = Instant::now() + BUDGET;
-        self.metrics.show_oldest(self.oldest, self.clock.now());
-        if self.away == Some(Suspect::Bus) {
-            // Entries are not claimed in vain, so that they are at hand when it is back.
-            self.log.check_bus().await.map_err(Away::Bus)?;
+        if self.away == Some(Suspect::Bus)
+            && let Err(error) = self.log.check_bus().await
+        {
+            self.announcing = false;
+            self.go_on(Instant::now() + BUDGET / 4).await?;
+            return Err(Away::Bus(error));
         }
-        let mut finished = if self.sweep.position.is_some() {
-            self.finish_latest().await?
-        } else {
-            self.finish_watched().await?
-        };
+        self.announcing = true;
+        self.completed.clear();
+        self.go_on(Instant::now() + BUDGET).await
+    }
+
+    /// Goes on with the sweep until then, or to its end.
+    async fn go_on(&mut self, until: Instant) -> Result<usize, Away> {
+        self.metrics.show_oldest(self.oldest, self.clock.now());
+        let mut finished = self.finish_first().await?;
         loop {
             let now = self.clock.now();
             let (before, after) = (due_before(now), self.sweep.position);
@@ -180,41 +203,66 @@ impl Relay {
         self.metrics.stuck.set(stuck);
     }
 
-    /// What was committed since the last look or so, as far as it is due.
+    /// What does not wait for the sweep to come to it. The sweep goes on where that cannot be
+    /// read.
+    async fn finish_first(&mut self) -> Result<usize, Away> {
+        let watched = self.finish_watched().await;
+        let latest = match self.sweep.position {
+            Some(_) => self.finish_latest().await,
+            None => Ok(0),
+        };
+        let (mut finished, mut hampered) = (0, false);
+        for done in [watched, latest] {
+            match done {
+                Ok(done) => finished += done,
+                Err(Away::Store(error)) => {
+                    // Said once.
+                    if !self.hampered && !hampered {
+                        report::hampered(&error);
+                    }
+                    hampered = true;
+                }
+                Err(bus) => return Err(bus),
+            }
+        }
+        self.hampered = hampered;
+        Ok(finished)
+    }
+
+    /// What was committed lately, as far as it is due; the newest first, page by page.
     async fn finish_latest(&mut self) -> Result<usize, Away> {
         let now = Instant::now();
-        let window = LATELY + now.duration_since(self.looked);
-        self.looked = now;
-        let since = earlier(self.clock.now(), window);
+        let since = earlier(self.clock.now(), LATELY);
         let found = self.store.pending_lately(since, FIRST).await;
         let before = due_before(self.clock.now());
         let (mut due, early): (Vec<Pending>, Vec<Pending>) = found
             .map_err(Away::Store)?
             .into_iter()
             .partition(|pending| pending.since <= before);
-        due.extend(self.watched(early.iter().map(claim_of), now).await?);
-        due.sort_by_key(|pending| (pending.entry.stream.to_bytes(), pending.entry.seq));
+        let unchanged = self.lately.look(early.iter().map(claim_of), now);
+        due.extend(self.entries_of(unchanged).await?);
         self.finish_parts(due).await
     }
 
-    /// What is not due by the clock, but has stayed as it is for 5 s.
+    /// What is not due by the clock, but has stayed as it is for 5 s: goes on where the last
+    /// pass ended.
     async fn finish_watched(&mut self) -> Result<usize, Away> {
-        let now = Instant::now();
-        self.looked = now;
         let than = due_before(self.clock.now());
-        let early = self.store.pending_later(than, WATCHED).await;
-        let due = self.watched(early.map_err(Away::Store)?, now).await?;
+        let page = self.store.pending_later(than, self.watched, WATCHED).await;
+        let page = page.map_err(Away::Store)?;
+        let unchanged = self.watch.look_at_part(page.marks, Instant::now());
+        self.watched = page.next;
+        if self.watched.is_none() {
+            self.watch.end();
+        }
+        let due = self.entries_of(unchanged).await?;
         self.finish_parts(due).await
     }
 
-    /// The entries that are due by this process's counting, at most a page.
-    async fn watched(
-        &mut self,
-        marks: impl IntoIterator<Item = Claim>,
-        now: Instant,
-    ) -> Result<Vec<Pending>, Away> {
+    /// The entries of marks, at most a page.
+    async fn entries_of(&self, marks: Vec<Claim>) -> Result<Vec<Pending>, Away> {
         let mut due = Vec::new();
-        for Claim { stream, seq, seen } in self.watch.look(marks, now).into_iter().take(PAGE) {
+        for Claim { stream, seq, seen } in marks.into_iter().take(PAGE) {
             match self.store.pending_in(stream, seq - 1, 1).await {
                 Ok(found) => {
                     let found = found.into_iter().filter(|entry| entry.seq == seq);
@@ -228,9 +276,10 @@ impl Relay {
         Ok(due)
     }
 
-    async fn finish_parts(&mut self, due: Vec<Pending>) -> Result<usize, Away> {
+    async fn finish_parts(&mut self, mut due: Vec<Pending>) -> Result<usize, Away> {
         let mut finished = 0;
-        for part in due.chunks(PAGE) {
+        for part in due.chunks_mut(PAGE) {
+            part.sort_by_key(|pending| (pending.entry.stream.to_bytes(), pending.entry.seq));
             finished += self.finish(part.to_vec(), None).await?;
         }
         Ok(finished)
@@ -245,6 +294,10 @@ impl Relay {
     ) -> Result<usize, Away> {
         let now = Instant::now();
         found.retain(|pending| !self.backoff.holds(position(&pending.entry), now));
+        if !self.announcing {
+            self.complete(found).await;
+            return Ok(0);
+        }
         if found.is_empty() {
             return Ok(0);
         }
@@ -268,6 +321,21 @@ impl Relay {
         self.metrics.failed.inc_by(failed.len() as u64);
         self.judge(failed).await?;
         Ok(done.len())
+    }
+
+    /// While the bus is away: applies entries and appends what derives from them. They are not
+    /// claimed in vain, so that they are at hand when it is back. What fails is tried again.
+    async fn complete(&mut self, mut found: Vec<Pending>) {
+        found.retain(|Pending { entry, .. }| {
+            entry.change.changes_state() && !self.completed.contains(&position(entry))
+        });
+        let unfinished = plan::silent(found);
+        let outcomes = self.log.finish(&unfinished).await;
+        for (unfinished, outcome) in unfinished.iter().zip(outcomes) {
+            if outcome.is_ok() && self.completed.len() < COMPLETED {
+                self.completed.insert(position(&unfinished.entry));
+            }
+        }
     }
 
     async fn claim(&self, found: Vec<Pending>) -> Result<Vec<Pending>, StoreError> {
@@ -296,7 +364,12 @@ impl Relay {
                 continue;
             }
             first = first.or(Some(failed));
-            if self.backoff.failed(failed.0, now) == backoff::MANY {
+            // A bus that is slow leaves many unconfirmed that it would take again at once.
+            let longest = match failed.1.suspect() {
+                Some(Suspect::Bus) => backoff::FIRST,
+                _ => backoff::LONGEST,
+            };
+            if self.backoff.failed(failed.0, longest, now) == backoff::MANY {
                 stuck = stuck.or(Some(failed));
             }
         }

@@ -39,6 +39,16 @@ pub(super) async fn plan(
     plan
 }
 
+/// What is to be done for entries while none can be announced.
+pub(super) fn silent(found: Vec<Pending>) -> Vec<Unfinished> {
+    let silent = found.into_iter().map(|Pending { entry, .. }| Unfinished {
+        announce: false,
+        span: relay_span(&entry),
+        entry,
+    });
+    silent.collect()
+}
+
 /// Whether more entries wait behind `last` in its stream, on pages behind `next`: they show
 /// its clients the gap.
 async fn goes_on(store: &dyn Store, last: &Entry, next: Option<Position>) -> bool {

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use tidings_common::log::FinishError;
+use tidings_common::store::StoreError;
 
 use super::{Away, Position};
 
@@ -15,6 +16,13 @@ pub(super) fn away(whole: &Away) {
         what,
         error,
         "abandoned entries wait for what is away; trying again"
+    );
+}
+
+pub(super) fn hampered(error: &StoreError) {
+    tracing::warn!(
+        error = error as &dyn Error,
+        "what comes before a backlog could not be read; going on with the backlog"
     );
 }
 
@@ -33,6 +41,6 @@ pub(super) fn stuck((stream, seq): Position, error: &FinishError) {
         stream = %stream,
         delta.seq = seq,
         error = error as &dyn Error,
-        "an abandoned entry has failed 20 times; it is tried every two minutes"
+        "an abandoned entry has failed 20 times; it is tried on"
     );
 }

@@ -16,6 +16,8 @@ use super::harness::{Fragile, Scratch, commit, messages, new_group, pending, rel
 const CHANNELS: usize = 300;
 const PER_CHANNEL: usize = 20;
 const HOUR_MS: i64 = 3_600_000;
+/// A relay whose clock is right leaves entries alone for at least so long.
+const ABANDONED: Duration = Duration::from_secs(4);
 
 struct Backlog {
     store: Arc<dyn Store>,
@@ -96,7 +98,7 @@ async fn check_drain(store: Arc<dyn Store>) {
 }
 
 /// What is committed while an old backlog drains slowly is announced within 10 s.
-async fn check_fresh(store: Arc<dyn Store>, clock: Arc<dyn Clock>) {
+async fn check_fresh(store: Arc<dyn Store>, clock: Arc<dyn Clock>, abandoned_for: Duration) {
     // 256 at most in 0.7 s: all of it takes longer than the fresh one may.
     let mut backlog = Backlog::new(store, Duration::from_millis(700), clock).await;
     let last = backlog.channels[CHANNELS - 1];
@@ -108,10 +110,7 @@ async fn check_fresh(store: Arc<dyn Store>, clock: Arc<dyn Clock>) {
         backlog.pass().await;
     }
     let took = since.elapsed();
-    assert!(
-        took > Duration::from_secs(4),
-        "{took:?}: it was not abandoned"
-    );
+    assert!(took >= abandoned_for, "{took:?}: it was not abandoned");
     let left = pending(&*backlog.store, 100_000).await;
     eprintln!("after {took:?}, {left} old entries wait");
     assert!(left > 1_000, "the backlog was too small");
@@ -147,7 +146,7 @@ async fn a_backlog_drains_from_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_in_sqlite_starves_nothing_fresh() {
     let scratch = Scratch::new();
-    check_fresh(scratch.open(), Arc::new(SystemClock)).await;
+    check_fresh(scratch.open(), Arc::new(SystemClock), ABANDONED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +159,7 @@ async fn a_backlog_drains_from_mongodb() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_in_mongodb_starves_nothing_fresh() {
     if let Some(store) = mongo().await {
-        check_fresh(store, Arc::new(SystemClock)).await;
+        check_fresh(store, Arc::new(SystemClock), ABANDONED).await;
     }
 }
 
@@ -170,5 +169,17 @@ async fn a_slow_clock_hides_nothing_behind_a_backlog() {
     let scratch = Scratch::new();
     let behind = SystemClock.now().plus_millis(-HOUR_MS / 6);
     let clock = Arc::new(ManualClock::at(behind));
-    check_fresh(scratch.open(), clock).await;
+    check_fresh(scratch.open(), clock, ABANDONED).await;
+}
+
+/// A fast one takes everything for abandoned, and finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fast_clock_hides_nothing_behind_a_backlog() {
+    let scratch = Scratch::new();
+    let ahead = SystemClock.now().plus_millis(HOUR_MS / 6);
+    let clock = Arc::new(ManualClock::at(ahead));
+    check_fresh(scratch.open(), clock.clone(), Duration::ZERO).await;
+    if let Some(store) = mongo().await {
+        check_fresh(store, clock, Duration::ZERO).await;
+    }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod backlog;
+mod blind;
 mod clocks;
 mod damaged;
 mod failures;

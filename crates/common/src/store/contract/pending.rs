@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::fixture::{after, at, channel, fence, fill, seqs, text};
 use crate::domain::{Entry, EntryId, GroupId, Head, Seq, StreamId, Timestamp, UserId};
-use crate::store::{Claim, Pending, Store};
+use crate::store::{Claim, MarkPage, Pending, Store};
 
 /// A time by which all entries have been made, as `fixture::at` counts.
 const LATE: u64 = 1_000_000;
@@ -208,7 +208,7 @@ pub(in crate::store) async fn what_was_committed_lately_is_found(store: Arc<dyn 
     ] {
         let since = Timestamp::from_millis(1_000_000_000_000 + since);
         let mut found = store.pending_lately(since, limit).await.unwrap();
-        found.sort_by_key(|found| found.entry.at);
+        found.reverse();
         let taken = |index: usize| if index == 4 { at(1) } else { entries[index].at };
         let pending = |index: usize| Pending {
             entry: entries[index].clone(),
@@ -218,7 +218,8 @@ pub(in crate::store) async fn what_was_committed_lately_is_found(store: Arc<dyn 
         assert_eq!(found, expected);
     }
     let few = store.pending_lately(Timestamp::from_millis(0), 2).await;
-    assert_eq!(few.unwrap().len(), 2);
+    let few: Vec<_> = few.unwrap().into_iter().map(|few| few.entry.id).collect();
+    assert_eq!(few, [entries[4].id, entries[3].id]);
 }
 
 pub(in crate::store) async fn marks_later_than_a_time_are_found(store: Arc<dyn Store>) {
@@ -234,7 +235,29 @@ pub(in crate::store) async fn marks_later_than_a_time_are_found(store: Arc<dyn S
         seen: at(seq),
     };
     let all = [mark(0, 3), mark(0, 4), mark(1, 3), mark(2, 3), mark(2, 4)];
-    assert_eq!(store.pending_later(at(2), 9).await.unwrap(), all);
-    assert_eq!(store.pending_later(at(2), 3).await.unwrap(), all[..3]);
-    assert_eq!(store.pending_later(at(4), 3).await.unwrap(), []);
+    // Each stream has four positions, of which the second has three pending ones.
+    for (than, after, limit, expected, next) in [
+        (2, None, 12, &all[..], None),
+        (2, None, 11, &all[..], Some((streams[2], 4))),
+        (2, None, 4, &all[..2], Some((streams[0], 4))),
+        (2, None, 2, &[], Some((streams[0], 2))),
+        (
+            2,
+            Some((streams[0], 2)),
+            3,
+            &all[..2],
+            Some((streams[1], 1)),
+        ),
+        (2, Some((streams[0], 4)), 2, &[], Some((streams[1], 2))),
+        (2, Some((streams[1], 2)), 99, &all[2..], None),
+        (2, Some((streams[2], 4)), 99, &[], None),
+        (4, None, 99, &[], None),
+    ] {
+        let page = store.pending_later(at(than), after, limit).await.unwrap();
+        let expected = MarkPage {
+            marks: expected.to_vec(),
+            next,
+        };
+        assert_eq!(page, expected, "{than} {after:?} {limit}");
+    }
 }

@@ -88,7 +88,7 @@ fn check_write(command: &Document) {
 }
 
 /// The steps of a query's plan, also of what it looks up elsewhere.
-async fn plan(database: &Database, command: &Document) -> String {
+pub(super) async fn plan(database: &Database, command: &Document) -> String {
     let mut explained = command.clone();
     for field in [
         "lsid",

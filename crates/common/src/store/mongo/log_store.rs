@@ -6,7 +6,7 @@ use super::{Failure, MongoStore, entry, messages, pending, reads, settle, trim};
 use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
 use crate::store::run::{NOT_A_RUN, is_run};
 use crate::store::{
-    Appended, Claim, LogStore, OldPage, Page, Pending, PendingPage, StoreError, Window,
+    Appended, Claim, LogStore, MarkPage, OldPage, Page, Pending, PendingPage, StoreError, Window,
 };
 
 #[async_trait]
@@ -118,9 +118,14 @@ impl LogStore for MongoStore {
             .await
     }
 
-    async fn pending_later(&self, than: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError> {
+    async fn pending_later(
+        &self,
+        than: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<MarkPage, StoreError> {
         let entries = self.entries.clone();
-        self.read(async move { pending::later(&entries, than, limit).await })
+        self.read(async move { pending::later(&entries, than, after, limit).await })
             .await
     }
 

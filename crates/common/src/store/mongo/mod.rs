@@ -27,6 +27,8 @@ mod state_store;
 mod trim;
 
 #[cfg(test)]
+mod bound_tests;
+#[cfg(test)]
 mod command_tests;
 #[cfg(test)]
 mod contract_tests;

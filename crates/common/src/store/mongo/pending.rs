@@ -7,8 +7,9 @@ use super::indexes::PENDING;
 use super::reads::{Entries, ROUND, STREAMS, collect, find, hint, names};
 use super::{Failure, PATIENCE, entry};
 use crate::domain::{Entry, Seq, StreamId, Timestamp};
+use crate::store::mark_page::mark_page;
 use crate::store::pending_page::{Filling, Next};
-use crate::store::{Claim, Pending, PendingPage};
+use crate::store::{Claim, MarkPage, Pending, PendingPage};
 
 pub(super) async fn of_stream(
     entries: &Entries,
@@ -43,43 +44,80 @@ pub(super) async fn of_stream(
     Ok(found)
 }
 
-/// Ids tell when they were made. What cannot be read is reported by whoever reads all that is
-/// pending.
+/// Entries looked at for what was committed lately.
+pub(super) const LATEST: i64 = 50_000;
+
+/// Ids tell when they were made. So many of the latest are looked at and no more, whatever they
+/// say: those that a fast clock has made match for longer than they should.
+pub(super) fn lately_pipeline(since: Timestamp, looked_at: i64, limit: usize) -> [Document; 6] {
+    let mut first = [0; 16];
+    first[..6].copy_from_slice(&since.as_millis().to_be_bytes()[2..]);
+    let mut projection = entry::projection();
+    projection.insert("pending", 1);
+    [
+        doc! { "$match": { "_id": { "$gte": uuid(&first) } } },
+        doc! { "$sort": { "_id": -1 } },
+        doc! { "$limit": looked_at },
+        doc! { "$match": { "pending": { "$exists": true } } },
+        doc! { "$limit": field::limit(limit) },
+        doc! { "$project": projection },
+    ]
+}
+
+/// What cannot be read is reported by whoever reads all that is pending.
 pub(super) async fn lately(
     entries: &Entries,
     since: Timestamp,
     limit: usize,
 ) -> Result<Vec<Pending>, Failure> {
-    let mut first = [0; 16];
-    first[..6].copy_from_slice(&since.as_millis().to_be_bytes()[2..]);
-    let filter = doc! { "_id": { "$gte": uuid(&first) }, "pending": { "$exists": true } };
-    let mut projection = entry::projection();
-    projection.insert("pending", 1);
-    let finding = find(entries, filter, "_id_")
-        .sort(doc! { "_id": 1 })
-        .projection(projection);
-    let found = collect(finding, limit, |stored| Ok(pending(stored).ok()));
-    Ok(found.await?.into_iter().flatten().collect())
+    let mut found = Vec::new();
+    if limit == 0 {
+        return Ok(found);
+    }
+    let finding = entries.aggregate(lately_pipeline(since, LATEST, limit));
+    let finding = finding.hint(hint("_id_")).batch_size(ROUND);
+    let mut cursor = finding.max_time(PATIENCE).await?;
+    while cursor.advance().await? {
+        found.extend(pending(cursor.current()).ok());
+    }
+    Ok(found)
 }
 
-/// Answered from the index alone.
+/// What is pending behind `after`, as the index alone answers it: that `pending` is a number is
+/// for the planner, which would look into the documents to see whether it exists.
+fn marks_after(after: Option<(StreamId, Seq)>) -> Document {
+    let marked = || doc! { "$gte": 0_i64 };
+    let Some((stream, seq)) = after else {
+        return doc! { "s": { "$gt": binary(&[]) }, "pending": marked() };
+    };
+    let stream = stream_name(stream);
+    doc! { "$or": [
+        { "s": stream.clone(), "n": { "$gt": signed(seq) }, "pending": marked() },
+        { "s": { "$gt": stream }, "pending": marked() },
+    ] }
+}
+
 pub(super) async fn later(
     entries: &Entries,
     than: Timestamp,
+    after: Option<(StreamId, Seq)>,
     limit: usize,
-) -> Result<Vec<Claim>, Failure> {
-    let filter = doc! { "s": { "$gt": binary(&[]) }, "pending": { "$gt": than.as_millis() } };
-    let finding = find(entries, filter, PENDING)
+) -> Result<MarkPage, Failure> {
+    let finding = find(entries, marks_after(after), PENDING)
         .sort(doc! { "s": 1, "n": 1 })
         .projection(doc! { "_id": 0, "s": 1, "n": 1, "pending": 1 });
     let found = collect(finding, limit, |stored| {
-        let Ok((stream, seq)) = position(stored) else {
+        // What cannot be read is reported by whoever reads all that is pending.
+        let read = (position(stored), field::timestamp(stored, "pending"));
+        let (Ok((stream, seq)), Ok(seen)) = read else {
             return Ok(None);
         };
-        let seen = field::timestamp(stored, "pending")?;
         Ok(Some(Claim { stream, seq, seen }))
     });
-    Ok(found.await?.into_iter().flatten().collect())
+    let found = found.await?;
+    let looked_at = found.len();
+    let marks = found.into_iter().flatten().collect();
+    Ok(mark_page(marks, than, (looked_at, limit)))
 }
 
 /// Finds out by one seek per stream. That `pending` is a number is for the planner, which

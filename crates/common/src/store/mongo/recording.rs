@@ -220,7 +220,10 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
     let after = Some((stream, 1));
     store.pending(late, after, 9).await.unwrap();
     let early = Timestamp::from_millis(0);
-    assert!(!store.pending_later(early, 9).await.unwrap().is_empty());
+    for after in [None, after] {
+        let later = store.pending_later(early, after, 9).await.unwrap();
+        assert!(!later.marks.is_empty());
+    }
     assert!(!store.pending_lately(early, 9).await.unwrap().is_empty());
     let claim = Claim {
         stream,

@@ -110,7 +110,7 @@ through! {
     read with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     read pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
     read pending_lately(since: Timestamp, limit: usize) -> Vec<Pending>;
-    read pending_later(than: Timestamp, limit: usize) -> Vec<Claim>;
+    read pending_later(than: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> MarkPage;
     read old_entries(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> OldPage;
     write claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     read floor(stream: StreamId) -> Seq;

@@ -8,7 +8,8 @@ use super::{Failure, SqliteStore, messages, pending};
 use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
 use crate::store::run::{NOT_A_RUN, copied_message, is_run};
 use crate::store::{
-    Appended, Claim, LogStore, OldPage, Page, Pending, PendingPage, StoreError, Window, doc,
+    Appended, Claim, LogStore, MarkPage, OldPage, Page, Pending, PendingPage, StoreError, Window,
+    doc,
 };
 
 #[async_trait]
@@ -112,8 +113,13 @@ impl LogStore for SqliteStore {
             .await
     }
 
-    async fn pending_later(&self, than: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError> {
-        self.read(move |connection| pending::later(connection, than, limit))
+    async fn pending_later(
+        &self,
+        than: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<MarkPage, StoreError> {
+        self.read(move |connection| pending::later(connection, than, after, limit))
             .await
     }
 

@@ -5,9 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::row::{self, ENTRY, signed};
 use super::{Failure, log_store};
 use crate::domain::{Entry, Seq, StreamId, Timestamp};
+use crate::store::mark_page::mark_page;
 use crate::store::old_page::old_page;
 use crate::store::pending_page::{Filling, Next};
-use crate::store::{Claim, OldPage, Pending, PendingPage, StoreError};
+use crate::store::{Claim, MarkPage, OldPage, Pending, PendingPage, StoreError};
 
 /// Entries deleted in one transaction.
 pub(super) const PART: u64 = 500;
@@ -126,7 +127,7 @@ pub(super) fn lately_sql() -> String {
     format!(
         "SELECT {ENTRY}, pending FROM entries NOT INDEXED
          WHERE rowid > (SELECT max(rowid) FROM entries) - {LATEST}
-         AND pending IS NOT NULL AND at >= ?1 ORDER BY rowid LIMIT ?2"
+         AND pending IS NOT NULL AND at >= ?1 ORDER BY rowid DESC LIMIT ?2"
     )
 }
 
@@ -146,23 +147,26 @@ pub(super) fn lately(
 }
 
 pub(super) const LATER_SQL: &str = "SELECT s, n, pending FROM entries INDEXED BY entries_pending
-     WHERE pending IS NOT NULL AND s > x'' AND pending > ?1 ORDER BY s, n LIMIT ?2";
+     WHERE pending IS NOT NULL AND (s, n) > (?1, ?2) ORDER BY s, n LIMIT ?3";
 
 pub(super) fn later(
     connection: &Connection,
     than: Timestamp,
+    after: Option<(StreamId, Seq)>,
     limit: usize,
-) -> Result<Vec<Claim>, Failure> {
+) -> Result<MarkPage, Failure> {
+    let (stream, seq) = bound(after);
     let mut statement = connection.prepare_cached(LATER_SQL)?;
-    let mut rows = statement.query(params![than.as_millis(), row::limit(limit)])?;
-    let mut found = Vec::new();
+    let mut rows = statement.query(params![stream, seq, row::limit(limit)])?;
+    let (mut found, mut looked_at) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        if let Ok((stream, seq)) = position(row) {
-            let seen = row::timestamp(row, 2)?;
+        looked_at += 1;
+        // What cannot be read is reported by whoever reads all that is pending.
+        if let (Ok((stream, seq)), Ok(seen)) = (position(row), row::timestamp(row, 2)) {
             found.push(Claim { stream, seq, seen });
         }
     }
-    Ok(found)
+    Ok(mark_page(found, than, (looked_at, limit)))
 }
 
 pub(super) fn claim(

@@ -2,9 +2,10 @@
 
 use super::{Row, State, Stream};
 use crate::domain::{Change, ChannelId, Entry, Head, Key, Kind, Message, Seq, StreamId, Timestamp};
+use crate::store::mark_page::mark_page;
 use crate::store::old_page::old_page;
 use crate::store::run::{NOT_A_RUN, is_run};
-use crate::store::{Appended, Claim, OldPage, Page, Pending, PendingPage, Window};
+use crate::store::{Appended, Claim, MarkPage, OldPage, Page, Pending, PendingPage, Window};
 
 impl State {
     fn stream(&self, stream: StreamId) -> Option<&Stream> {
@@ -187,17 +188,28 @@ impl State {
             entry: row.entry.clone(),
             since,
         });
-        found.take(limit).collect()
+        let mut found: Vec<Pending> = found.collect();
+        found.sort_by_key(|found| std::cmp::Reverse(found.entry.at));
+        found.truncate(limit);
+        found
     }
 
-    pub(crate) fn pending_later(&self, than: Timestamp, limit: usize) -> Vec<Claim> {
-        let later = self.pending_rows().filter(|(_, since)| *since > than);
-        let found = later.map(|(row, seen)| Claim {
+    pub(crate) fn pending_later(
+        &self,
+        than: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> MarkPage {
+        let after = after.map(|(stream, seq)| (stream.to_bytes(), seq));
+        let marks = self.pending_rows().map(|(row, seen)| Claim {
             stream: row.entry.stream,
             seq: row.entry.seq,
             seen,
         });
-        found.take(limit).collect()
+        let behind = marks.filter(|mark| Some((mark.stream.to_bytes(), mark.seq)) > after);
+        let found: Vec<_> = behind.take(limit).collect();
+        let looked_at = found.len();
+        mark_page(found, than, (looked_at, limit))
     }
 
     pub(crate) fn old_entries(
