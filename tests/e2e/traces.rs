@@ -1,10 +1,14 @@
 //! Where a message's time goes, as an OTLP receiver is told.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::json;
+use tidings_common::clock::{Clock as _, SystemClock};
+use tidings_common::domain::{Change, Entry, EntryId, Key, StreamId, UserId};
+use tidings_common::store::{LogStore as _, SqliteStore};
 use tidings_tests::client::{Client, answer};
 use tidings_tests::cluster::Cluster;
 use tidings_tests::otlp::{Receiver, Span, SpanKind, named};
@@ -107,6 +111,61 @@ async fn what_a_change_brings_about_is_in_its_trace() -> Result<()> {
     let apply = named(&spans, "apply")?;
     ensure!(apply.parent == removal.id, "{spans:#?}");
     Ok(())
+}
+
+/// Nobody knows any more in which trace an abandoned entry was committed.
+#[tokio::test]
+async fn the_relay_begins_a_trace() -> Result<()> {
+    let receiver = Receiver::start().await?;
+    let mut server = traced(&receiver, "1").await?;
+    let ada = server.user("ada").await?;
+    let group = ada.group("Engine room", &[]).await?;
+    server.terminate()?;
+    ensure!(server.ended(SOON).await?.success());
+    let stream = StreamId::Channel(group.channel.parse()?);
+    let entry = abandon(server.directory(), stream, ada.user.parse()?).await?;
+    server.restart().await?;
+    let relay = wait::until("the relay's span", SOON, async || {
+        let spans = receiver.spans();
+        Ok(spans.into_iter().find(|span| span.name == "relay"))
+    })
+    .await?;
+    ensure!(relay.parent.is_empty(), "{relay:#?}");
+    ensure!(
+        relay.attribute("stream") == stream.to_string(),
+        "{relay:#?}"
+    );
+    ensure!(relay.attribute("delta.seq") == entry.seq.to_string());
+    let spans = receiver
+        .complete(&relay.trace, &["relay", "publish deltas"])
+        .await?;
+    let publish = named(&spans, "publish deltas")?;
+    ensure!(publish.parent == relay.id, "{spans:#?}");
+    ensure!(publish.kind == SpanKind::Producer && !publish.failed);
+    Ok(())
+}
+
+/// Commits a message as a process does that dies right after.
+async fn abandon(directory: &Path, stream: StreamId, author: UserId) -> Result<Entry> {
+    let store = SqliteStore::open(&directory.join("tidings-data/tidings.db"))?;
+    let change = Change::MessageCreated(Box::default());
+    let head = store.head(stream).await?;
+    let head = head.after(&change, head.gv.max(1));
+    let entry = Entry {
+        id: EntryId::generate(),
+        stream,
+        seq: head.seq,
+        at: SystemClock.now(),
+        actor: Some(author),
+        key: Key::unique(),
+        request: None,
+        gv: head.gv,
+        ord: head.ord,
+        change,
+    };
+    let appended = store.append(vec![entry.clone()]).await?;
+    ensure!(appended.landed == 1);
+    Ok(entry)
 }
 
 /// The same way through the processes of a cluster: request and commit in one, delivery in each

@@ -10,7 +10,6 @@
 //! 5. A lost connection is made again at once, then with growing random delays; close codes
 //!    that say so end the device.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Client, items, number, text};
+use crate::agenda::Agenda;
+use crate::catch_up::{CatchUp, TakeUp};
+use crate::client::{Client, number, text};
 use crate::failure;
 use crate::observer::{Happened, Observer};
 use crate::replica::{Cursor, Delta, Offered, Replica};
@@ -29,9 +30,6 @@ use crate::socket::{Event, Socket};
 use crate::view::Part;
 use crate::wait::SOON;
 
-/// How long what lies beyond a gap may wait before the gap is fetched; plus a random part.
-const GAP: Duration = Duration::from_millis(400);
-const GAP_JITTER_MS: u64 = 200;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Close codes after which a client does not come back.
@@ -290,15 +288,13 @@ impl Link {
         let background = Duration::from_secs(number(&hello, "sync_secs")?);
 
         let mut sync = Some(self.sync(None));
-        // When to begin the next whole sync, and when to fetch what is missing before a gap.
-        let mut whole_at = Instant::now() + background;
-        let mut gap_at: Option<Instant> = None;
+        let mut agenda = Agenda::new(Instant::now(), background);
         loop {
             tokio::select! {
                 event = socket.next() => match event? {
                     Event::Frame(frame) => {
                         if let Some(wait) = self.frame(&frame)? {
-                            whole_at = whole_at.min(Instant::now() + wait);
+                            agenda.sync_after(Instant::now(), wait);
                         }
                     }
                     Event::Closed(code) => {
@@ -309,7 +305,7 @@ impl Link {
                 },
                 found = next_of(&mut sync), if sync.is_some() => match found {
                     Some(found) => if self.take(found?)? {
-                        whole_at = Instant::now();
+                        agenda.sync_after(Instant::now(), Duration::ZERO);
                     },
                     None => {
                         sync = None;
@@ -320,21 +316,16 @@ impl Link {
                         self.tell(Happened::Live);
                     }
                 },
-                () = tokio::time::sleep_until(whole_at), if sync.is_none() => {
-                    whole_at = Instant::now() + background;
+                () = tokio::time::sleep_until(agenda.whole_at), if sync.is_none() => {
+                    agenda.begin_whole(Instant::now());
                     self.record.send_modify(|record| record.replica.drop_unknown());
                     sync = Some(self.sync(None));
                 }
-                () = until(gap_at), if sync.is_none() => {
+                () = until(agenda.gap_at), if sync.is_none() => {
                     sync = Some(self.sync(Some(self.gaps())));
                 }
             }
-            if sync.is_some() || self.gaps().is_empty() {
-                gap_at = None;
-            } else if gap_at.is_none() {
-                let jitter = Duration::from_millis(fastrand::u64(..GAP_JITTER_MS));
-                gap_at = Some(Instant::now() + GAP + jitter);
-            }
+            agenda.note_gaps(Instant::now(), sync.is_some(), !self.gaps().is_empty());
         }
     }
 
@@ -426,11 +417,7 @@ impl Link {
                 part,
                 reset,
             } => self.change(|record| {
-                // A channel created in the meantime may be further already.
-                let position = record.replica.cursor.get(&stream);
-                if reset || position.is_none_or(|position| *position < head) {
-                    record.replica.take_up(&stream, head, part)?;
-                }
+                record.replica.take_found(&stream, head, part, reset)?;
                 Ok(false)
             }),
         }
@@ -470,44 +457,28 @@ impl Link {
 /// Pages through what the cursor lacks, then reads the state of what it cannot continue.
 async fn catch_up(
     client: &Client,
-    mut cursor: Cursor,
+    cursor: Cursor,
     only: bool,
     found: &mpsc::Sender<Result<Found>>,
 ) -> Result<()> {
-    let mut goal: Option<Cursor> = None;
-    let mut to_take_up: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+    let mut sync = CatchUp::new(cursor, only);
     loop {
-        let body = json!({"cursor": cursor, "limit": 500, "only": only});
-        let answer = client.post("/v1/sync", &body).await?.ok()?;
-        let heads: Cursor = serde_json::from_value(answer["heads"].clone())?;
-        for reset in items(&answer, "resets")? {
-            let stream = text(reset, "stream")?.to_owned();
-            if reset["reason"] == "gone" {
-                found.send(Ok(Found::Gone(stream))).await?;
-            } else {
-                to_take_up.insert(stream, (number(reset, "head")?, true));
-            }
+        let answer = client.post("/v1/sync", &sync.request()).await?.ok()?;
+        let page = sync.answered(&answer)?;
+        for stream in page.gone {
+            found.send(Ok(Found::Gone(stream))).await?;
         }
-        let goal = goal.get_or_insert_with(|| {
-            for (stream, head) in &heads {
-                if !cursor.contains_key(stream) {
-                    to_take_up.insert(stream.clone(), (*head, false));
-                }
-            }
-            heads
-        });
-        found
-            .send(Ok(Found::Deltas(items(&answer, "deltas")?.clone())))
-            .await?;
-        cursor = serde_json::from_value(answer["cursor"].clone())?;
-        let reached = cursor
-            .iter()
-            .all(|(stream, seq)| goal.get(stream).is_none_or(|head| seq >= head));
-        if answer["more"] != true || reached {
+        found.send(Ok(Found::Deltas(page.deltas))).await?;
+        if page.last {
             break;
         }
     }
-    for (stream, (head, reset)) in to_take_up {
+    for TakeUp {
+        stream,
+        head,
+        reset,
+    } in sync.to_take_up()
+    {
         let what = match Part::fetch(client, &stream).await? {
             Some(part) => Found::TakenUp {
                 stream,

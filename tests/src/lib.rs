@@ -5,14 +5,17 @@
 //!   them behind [`nginx`], on the [`services`] that `tests/services` starts;
 //! - [`stack`] is services of a test's own, to break them, and the proxies on the way to them;
 //! - [`client`] speaks HTTP for one user, [`socket`] is one realtime connection;
-//! - [`device`] is the client algorithm: [`replica`] decides, `device` carries it out, and
-//!   [`view`] is the state that deltas change; an [`observer`] is told of all that happens;
+//! - [`device`] is the client algorithm: [`replica`], [`catch_up`] and [`agenda`] decide, `device`
+//!   carries it out, and [`view`] is the state that deltas change; an [`observer`] is told of all
+//!   that happens;
 //! - [`otlp`] receives the spans that servers send;
 //! - [`failure`] tells what may happen on any network from what breaks the protocol;
 //! - [`check`] says whether what a device received is dense, in order and once;
 //! - [`chaos`] records what many clients do and see while a run of faults goes on, and judges it.
 
+pub mod agenda;
 pub mod broker_link;
+pub mod catch_up;
 pub mod chaos;
 pub mod check;
 pub mod client;
@@ -25,6 +28,8 @@ pub mod otlp;
 pub mod replica;
 pub mod server;
 pub mod services;
+#[cfg(test)]
+mod simulation;
 pub mod socket;
 pub mod stack;
 pub mod tidy;

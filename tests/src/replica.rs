@@ -140,6 +140,20 @@ impl Replica {
         self.apply_waiting(stream)
     }
 
+    /// A sync found that the stream is to be taken up. `reset`: go back to `head` if need be,
+    /// for what is held cannot be continued.
+    ///
+    /// # Errors
+    /// As [`Replica::take_up`].
+    pub fn take_found(&mut self, stream: &str, head: u64, part: Part, reset: bool) -> Result<()> {
+        // A channel created in the meantime may be further already.
+        let position = self.cursor.get(stream);
+        if reset || position.is_none_or(|position| *position < head) {
+            self.take_up(stream, head, part)?;
+        }
+        Ok(())
+    }
+
     /// The stream is no longer the user's.
     pub fn forget(&mut self, stream: &str) {
         self.waiting.remove(stream);

@@ -121,13 +121,9 @@ impl Api {
     /// commits all the same, and the relay announces later.
     #[must_use]
     pub fn checks(&self, readiness: Readiness) -> Readiness {
-        let bus = self.bus.clone();
         readiness
             .with_store(self.store.clone(), self.clock.clone())
-            .reported("bus", move || {
-                let bus = bus.clone();
-                async move { bus.check().await.map_err(|_| "down") }
-            })
+            .reporting_bus(self.bus.clone())
     }
 
     /// The description of the API, as `/openapi.json` has it.

@@ -13,6 +13,7 @@ use crate::store::{
     BusLayout, Meta, MongoOpenError, MongoStore, SqliteOpenError, SqliteStore, StateStore as _,
     Store, StoreError,
 };
+use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
 /// What stands behind the traits in this process.
@@ -54,8 +55,9 @@ pub enum BackendError {
 }
 
 impl Backends {
-    /// Opens what `config` names; calls are counted in `metrics`. The bus and presence may be
-    /// away: they are reached when they are back. The store must be there.
+    /// Opens what `config` names; calls are counted in `metrics`, and what runs in the
+    /// background are `tasks`. The bus and presence may be away: they are reached when they are
+    /// back. The store must be there.
     ///
     /// # Errors
     ///
@@ -64,10 +66,11 @@ impl Backends {
         config: &Config,
         clock: &Arc<dyn Clock>,
         metrics: &Metrics,
+        tasks: &Tasks,
     ) -> Result<Self, BackendError> {
-        let store = open_store(&config.store).await?;
+        let store = open_store(&config.store, tasks).await?;
         let store = Arc::new(MeasuredStore::new(store, metrics));
-        let bus = open_bus(&config.bus, &*store, metrics).await?;
+        let bus = open_bus(&config.bus, &*store, metrics, tasks).await?;
         let presence = open_presence(&config.presence, clock)?;
         Ok(Self {
             meta: store.meta().await?,
@@ -83,10 +86,13 @@ impl Backends {
 /// # Errors
 ///
 /// [`BackendError`]
-pub async fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, BackendError> {
+pub async fn open_store(
+    config: &StoreConfig,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Store>, BackendError> {
     match config {
         StoreConfig::Sqlite { path } => Ok(Arc::new(SqliteStore::open(path)?)),
-        StoreConfig::MongoDb { url } => Ok(Arc::new(MongoStore::open(url).await?)),
+        StoreConfig::MongoDb { url } => Ok(Arc::new(MongoStore::open(url, tasks).await?)),
     }
 }
 
@@ -94,6 +100,7 @@ async fn open_bus(
     config: &BusConfig,
     store: &dyn Store,
     metrics: &Metrics,
+    tasks: &Tasks,
 ) -> Result<Arc<dyn Bus>, BackendError> {
     match &config.backend {
         BusBackend::Memory => {
@@ -110,7 +117,7 @@ async fn open_bus(
                 deployment: store.meta().await?.deployment,
                 limits: ConsumerLimits::default(),
             };
-            let bus = RabbitMqBus::start(rabbitmq)?;
+            let bus = RabbitMqBus::start(rabbitmq, tasks)?;
             register_rabbitmq(bus.counters(), metrics);
             Ok(Arc::new(bus))
         }

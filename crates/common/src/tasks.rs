@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt as _;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Where tasks run that a process cannot do without. If one of them panics, the process does
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Tasks {
     runtime: Handle,
     shutdown: CancellationToken,
-    panicked: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Tasks {
@@ -26,7 +27,7 @@ impl Tasks {
         Self {
             runtime: Handle::current(),
             shutdown,
-            panicked: Arc::default(),
+            failed: Arc::default(),
         }
     }
 
@@ -41,10 +42,25 @@ impl Tasks {
         &self.shutdown
     }
 
-    /// Whether a task has panicked, so that the process ends with an error.
+    /// Whether a task has failed, so that the process ends with an error.
     #[must_use]
-    pub fn have_panicked(&self) -> bool {
-        self.panicked.load(Ordering::SeqCst)
+    pub fn have_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// A task has ended that the process cannot do without: begins the shutdown.
+    pub fn fail(&self, task: &'static str, why: &'static str) {
+        tracing::error!(task, why, "a task has failed; the process stops");
+        self.failed.store(true, Ordering::SeqCst);
+        self.shutdown.cancel();
+    }
+
+    /// Runs `task` on the process's runtime; a panic of it begins the shutdown.
+    pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.runtime.spawn(self.watched(name, task))
     }
 
     /// `task`, to be spawned: a panic of it begins the shutdown. (The panic's message has been
@@ -62,9 +78,7 @@ impl Tasks {
         let task = AssertUnwindSafe(task).catch_unwind();
         async move {
             if task.await.is_err() {
-                tracing::error!(task = name, "a task has panicked; the process stops");
-                tasks.panicked.store(true, Ordering::SeqCst);
-                tasks.shutdown.cancel();
+                tasks.fail(name, "it has panicked");
             }
         }
     }
@@ -77,12 +91,10 @@ mod tests {
     #[tokio::test]
     async fn a_panic_begins_the_shutdown_and_an_ordinary_end_does_not() {
         let tasks = Tasks::new(CancellationToken::new());
-        tokio::spawn(tasks.watched("one that ends", async {}))
-            .await
-            .unwrap();
-        assert!(!tasks.have_panicked() && !tasks.shutdown().is_cancelled());
-        let broken = tasks.watched("one that breaks", async { panic!("as it should") });
-        tokio::spawn(broken).await.unwrap();
-        assert!(tasks.have_panicked() && tasks.shutdown().is_cancelled());
+        tasks.spawn("one that ends", async {}).await.unwrap();
+        assert!(!tasks.have_failed() && !tasks.shutdown().is_cancelled());
+        let broken = tasks.spawn("one that breaks", async { panic!("as it should") });
+        broken.await.unwrap();
+        assert!(tasks.have_failed() && tasks.shutdown().is_cancelled());
     }
 }

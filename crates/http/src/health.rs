@@ -10,7 +10,10 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use serde::Serialize;
+use tidings_common::bus::Bus;
 use tidings_common::clock::Clock;
+use tidings_common::domain::SessionId;
+use tidings_common::presence::Presence;
 use tidings_common::store::Store;
 use tidings_common::telemetry::Metrics;
 
@@ -60,17 +63,34 @@ impl Readiness {
     /// clock is an hour from this process's, whose tokens and times nobody should trust then.
     #[must_use]
     pub fn with_store(self, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        self.required("store", move || {
-            let (store, clock) = (store.clone(), clock.clone());
+        self.required("store", move || check_store(store.clone(), clock.clone()))
+    }
+
+    /// Adds the store for a process that can do its work for a while without it.
+    #[must_use]
+    pub fn reporting_store(self, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        self.reported("store", move || check_store(store.clone(), clock.clone()))
+    }
+
+    /// Adds the bus for a process that publishes, reported: what it commits while the bus is
+    /// `down` is announced later.
+    #[must_use]
+    pub fn reporting_bus(self, bus: Arc<dyn Bus>) -> Self {
+        self.reported("bus", move || {
+            let bus = bus.clone();
+            async move { bus.check().await.map_err(|_| "down") }
+        })
+    }
+
+    /// Adds presence, reported: nothing waits for it, and what it would have said is waived.
+    #[must_use]
+    pub fn reporting_presence(self, presence: Arc<dyn Presence>) -> Self {
+        self.reported("presence", move || {
+            let presence = presence.clone();
             async move {
-                let theirs = store.check().await.map_err(|_| "down")?;
-                let ours = clock.now().as_millis();
-                let apart = theirs.map_or(0, |theirs| ours.abs_diff(theirs.as_millis()));
-                if apart < CLOCK_TOLERANCE_MS {
-                    Ok(())
-                } else {
-                    Err("clock_differs")
-                }
+                // Nobody's session: the question is whether there is an answer.
+                let answer = presence.acknowledged(SessionId::generate()).await;
+                answer.map(drop).map_err(|_| "down")
             }
         })
     }
@@ -99,6 +119,17 @@ impl Readiness {
         }
         let status = if ready { "ready" } else { "not_ready" };
         Report { status, checks }
+    }
+}
+
+async fn check_store(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> CheckResult {
+    let theirs = store.check().await.map_err(|_| "down")?;
+    let ours = clock.now().as_millis();
+    let apart = theirs.map_or(0, |theirs| ours.abs_diff(theirs.as_millis()));
+    if apart < CLOCK_TOLERANCE_MS {
+        Ok(())
+    } else {
+        Err("clock_differs")
     }
 }
 

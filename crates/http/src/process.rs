@@ -30,7 +30,7 @@ pub struct Process {
     pub backends: Backends,
     pub clock: Arc<dyn Clock>,
     pub metrics: Data<Metrics>,
-    /// Where its tasks run, and its shutdown: at a signal, or when one of them panics.
+    /// Where its tasks run, and its shutdown: at a signal, or when one of them fails.
     pub tasks: Tasks,
     listener: TcpListener,
 }
@@ -86,7 +86,7 @@ where
     register_process(&metrics);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // The store may be waited for, and whoever stops the process meanwhile does not wait.
-    let opening = Backends::open(&config, &clock, &metrics);
+    let opening = Backends::open(&config, &clock, &metrics, &tasks);
     let Some(backends) = tasks.shutdown().run_until_cancelled(opening).await else {
         return Ok(());
     };
@@ -101,12 +101,12 @@ where
     ended(serve(process).await, &tasks)
 }
 
-/// A process that has stopped because a task panicked has failed, however orderly its end.
+/// A process that has stopped because a task failed has failed, however orderly its end.
 fn ended(served: anyhow::Result<()>, tasks: &Tasks) -> anyhow::Result<()> {
     served?;
     anyhow::ensure!(
-        !tasks.have_panicked(),
-        "a task has panicked; the log says which"
+        !tasks.have_failed(),
+        "a task has failed; the log says which"
     );
     Ok(())
 }

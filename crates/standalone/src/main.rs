@@ -11,8 +11,10 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 use tidings_common::backends::open_store;
 use tidings_common::config::{Binary, Config, StoreConfig};
+use tidings_common::tasks::Tasks;
 use tidings_common::telemetry;
 use tidings_http::{cli, process};
+use tokio_util::sync::CancellationToken;
 
 /// A self-hosted real-time messaging backend, all of it in this one process
 #[derive(Debug, Parser)]
@@ -71,7 +73,8 @@ async fn new_epoch(config: Config) -> anyhow::Result<()> {
         // Opening would make one.
         ensure!(path.exists(), "there is no database {}", path.display());
     }
-    let store = open_store(&config.store).await?;
+    let tasks = Tasks::new(CancellationToken::new());
+    let store = open_store(&config.store, &tasks).await?;
     let epoch = store.begin_epoch().await.context("raising the epoch")?;
     println!("Epoch {epoch} has begun");
     Ok(())

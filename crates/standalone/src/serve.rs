@@ -5,7 +5,7 @@ use tidings_api::Api;
 use tidings_common::config::Config;
 use tidings_http::health::Readiness;
 use tidings_http::process::Process;
-use tidings_worker::Relay;
+use tidings_worker::{Relay, Trimmer};
 use tidings_ws_push::PushService;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,9 @@ pub(crate) async fn serve(process: Process) -> anyhow::Result<()> {
     };
     let api = Api::new(config, backends, api)?;
     let push = PushService::start(config, backends, push, &process.metrics);
-    let relay = Relay::new(backends.store.clone(), log.clone(), clock, &process.metrics);
+    let (store, metrics) = (&backends.store, &process.metrics);
+    let relay = Relay::new(store.clone(), log.clone(), clock.clone(), metrics);
+    let trimmer = Trimmer::new(store.clone(), clock, config.log.retention, metrics);
     announce(config);
 
     let readiness = push.checks(api.checks(Readiness::default()));
@@ -45,7 +47,8 @@ pub(crate) async fn serve(process: Process) -> anyhow::Result<()> {
         push.stopped().await;
         drained.cancel();
     };
-    let (served, (), ()) = tokio::join!(server, drain, relay.run(shutdown));
+    let working = async { tokio::join!(relay.run(shutdown.clone()), trimmer.run(shutdown)) };
+    let (served, (), _) = tokio::join!(server, drain, working);
     log.stop().await;
     served
 }

@@ -1,13 +1,15 @@
-//! Work that no request waits for: the relay. Serves health and metrics only.
+//! Work that no request waits for: the relay and the trimmer. Serves health and metrics only.
 
 mod relay;
+mod trimmer;
 
-pub use relay::Relay;
+pub use relay::{Away, Relay};
+pub use trimmer::{Trimmed, Trimmer};
 
 use tidings_http::health::Readiness;
 use tidings_http::process::Process;
 
-/// Relays until the process is told to stop, with health and metrics served meanwhile.
+/// Relays and trims until the process is told to stop, with health and metrics served meanwhile.
 ///
 /// # Errors
 ///
@@ -16,10 +18,12 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let (store, clock) = (process.backends.store.clone(), process.clock.clone());
     let log = process.start_log();
     let relay = Relay::new(store.clone(), log.clone(), clock.clone(), &process.metrics);
+    let retention = process.config.log.retention;
+    let trimmer = Trimmer::new(store.clone(), clock.clone(), retention, &process.metrics);
     let readiness = Readiness::default().with_store(store, clock);
     let shutdown = process.tasks.shutdown().clone();
     let server = process.serve(readiness, 0, |_| {}, shutdown.clone());
-    let (served, ()) = tokio::join!(server, relay.run(shutdown));
+    let (served, (), ()) = tokio::join!(server, relay.run(shutdown.clone()), trimmer.run(shutdown));
     log.stop().await;
     served
 }

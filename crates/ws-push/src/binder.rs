@@ -1,11 +1,13 @@
 //! Which partitions this server follows: bound when the first user of one arrives, unbound some
-//! time after the last has left. One task binds and unbinds, so the two are never reordered.
+//! time after the last has left. One task binds and unbinds, many partitions at once but none
+//! twice at a time, so the two are never reordered.
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use tidings_common::bus::{Bindings, BusError};
 use tidings_common::domain::UserId;
 use tokio::sync::{Notify, watch};
@@ -18,6 +20,8 @@ pub(crate) const UNBIND_AFTER: Duration = Duration::from_secs(60);
 /// jitter.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// Requests to the broker under way at once: a thousand partitions cost few round trips.
+const PIPELINED: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Partitions {
@@ -27,6 +31,8 @@ pub(crate) struct Partitions {
     slots: Mutex<HashMap<u16, Slot>>,
     /// Wakes the binder.
     changed: Notify,
+    /// Wakes it from a pause between attempts.
+    returned: Notify,
 }
 
 #[derive(Debug)]
@@ -38,11 +44,11 @@ struct Slot {
     bound: watch::Sender<bool>,
 }
 
-/// What the binder does next.
+/// What the binder does with a partition.
+#[derive(Debug, Clone, Copy)]
 enum Work {
     Bind(u16),
     Unbind(u16),
-    Wait(Option<Instant>),
 }
 
 impl Partitions {
@@ -52,6 +58,7 @@ impl Partitions {
             unbind_after,
             slots: Mutex::default(),
             changed: Notify::new(),
+            returned: Notify::new(),
         })
     }
 
@@ -101,35 +108,51 @@ impl Partitions {
     pub(crate) async fn keep_bound(&self, bindings: &dyn Bindings) {
         let mut retry = FIRST_RETRY;
         loop {
-            let (partition, done) = match self.next_work(Instant::now()) {
-                Work::Wait(until) => {
-                    self.wait(until).await;
-                    continue;
-                }
-                Work::Bind(partition) => {
-                    let done = bindings.bind(partition).await;
-                    if done.is_ok() {
-                        self.set_bound(partition);
-                    }
-                    (partition, done)
-                }
-                Work::Unbind(partition) => {
-                    let done = bindings.unbind(partition).await;
-                    if done.is_ok() {
-                        self.forget(partition);
-                    }
-                    (partition, done)
-                }
+            let (work, wake_at) = self.due(Instant::now());
+            if work.is_empty() {
+                self.wait(wake_at).await;
+                continue;
+            }
+            let outcomes = stream::iter(work)
+                .map(|work| self.perform(work, bindings))
+                .buffer_unordered(PIPELINED);
+            let failures: Vec<BusError> =
+                outcomes.filter_map(async |done| done.err()).collect().await;
+            let Some(error) = failures.first() else {
+                retry = FIRST_RETRY;
+                continue;
             };
-            match done {
-                Ok(()) => retry = FIRST_RETRY,
-                Err(error) => {
-                    warn_of(partition, &error);
-                    sleep(retry.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            tracing::warn!(
+                partitions = failures.len(),
+                error = error as &dyn std::error::Error,
+                "partitions could not be bound or unbound; trying again"
+            );
+            tokio::select! {
+                () = sleep(retry.mul_f64(0.5 + fastrand::f64() / 2.0)) => {
                     retry = (retry * 2).min(LAST_RETRY);
                 }
+                () = self.returned.notified() => retry = FIRST_RETRY,
             }
         }
+    }
+
+    /// The broker is back: what failed is tried at once.
+    pub(crate) fn try_now(&self) {
+        self.returned.notify_one();
+    }
+
+    async fn perform(&self, work: Work, bindings: &dyn Bindings) -> Result<(), BusError> {
+        match work {
+            Work::Bind(partition) => {
+                bindings.bind(partition).await?;
+                self.set_bound(partition);
+            }
+            Work::Unbind(partition) => {
+                bindings.unbind(partition).await?;
+                self.forget(partition);
+            }
+        }
+        Ok(())
     }
 
     async fn wait(&self, until: Option<Instant>) {
@@ -144,13 +167,15 @@ impl Partitions {
         }
     }
 
-    fn next_work(&self, now: Instant) -> Work {
+    /// What is to be done now, each partition once, and when there may be more.
+    fn due(&self, now: Instant) -> (Vec<Work>, Option<Instant>) {
+        let mut work = Vec::new();
         let mut wake_at = None;
         let mut slots = self.lock();
         for (partition, slot) in slots.iter_mut() {
             if slot.holders > 0 {
                 if !*slot.bound.borrow() {
-                    return Work::Bind(*partition);
+                    work.push(Work::Bind(*partition));
                 }
                 continue;
             }
@@ -158,11 +183,12 @@ impl Partitions {
             if due <= now {
                 // From here on, whoever comes waits for a new binding.
                 slot.bound.send_replace(false);
-                return Work::Unbind(*partition);
+                work.push(Work::Unbind(*partition));
+            } else {
+                wake_at = Some(wake_at.map_or(due, |earlier: Instant| earlier.min(due)));
             }
-            wake_at = Some(wake_at.map_or(due, |earlier: Instant| earlier.min(due)));
         }
-        Work::Wait(wake_at)
+        (work, wake_at)
     }
 
     fn set_bound(&self, partition: u16) {
@@ -192,14 +218,6 @@ impl Slot {
             bound: watch::Sender::new(false),
         }
     }
-}
-
-fn warn_of(partition: u16, error: &BusError) {
-    tracing::warn!(
-        bus.partition = partition,
-        error = error as &dyn std::error::Error,
-        "a partition could not be bound or unbound; trying again"
-    );
 }
 
 #[cfg(test)]
@@ -304,5 +322,51 @@ mod tests {
         assert!((10..60).contains(&attempts), "{attempts}");
         broker.down.store(false, Ordering::SeqCst);
         partitions.bound(5).await;
+    }
+
+    /// Answers a request a second after it came.
+    #[derive(Debug, Default)]
+    struct FarAway(Broker);
+
+    #[async_trait]
+    impl Bindings for FarAway {
+        async fn bind(&self, partition: u16) -> Result<(), BusError> {
+            sleep(Duration::from_secs(1)).await;
+            self.0.call("bind", partition)
+        }
+
+        async fn unbind(&self, partition: u16) -> Result<(), BusError> {
+            sleep(Duration::from_secs(1)).await;
+            self.0.call("unbind", partition)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_partitions_are_bound_at_once_and_as_soon_as_the_broker_is_back() {
+        let partitions = Partitions::new(NonZeroU16::new(256).unwrap(), UNBIND_AFTER);
+        let broker = Arc::new(FarAway::default());
+        broker.0.down.store(true, Ordering::SeqCst);
+        let (kept, used) = (partitions.clone(), broker.clone());
+        let _binder = tokio::spawn(async move { kept.keep_bound(&*used).await });
+        for partition in 0..=255 {
+            partitions.acquire(user_in(partition));
+        }
+        // Long enough for the pauses to be as long as they get. The broker returns as one begins.
+        sleep(Duration::from_secs(60)).await;
+        broker.0.calls();
+        while broker.0.calls.lock().unwrap().len() < 256 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        broker.0.down.store(false, Ordering::SeqCst);
+        broker.0.calls();
+        partitions.try_now();
+        let began = Instant::now();
+        for partition in 0..=255 {
+            partitions.bound(partition).await;
+        }
+        // 256 requests, 64 at once, each of which takes a second.
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(4_500), "{took:?}");
+        assert_eq!(broker.0.calls().len(), 256);
     }
 }

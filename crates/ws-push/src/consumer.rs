@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidings_common::bus::{Bus, Deliveries, Delivery, Subscription};
+use tidings_common::tasks::Tasks;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +16,14 @@ use crate::trace;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// Runs until `stop`, or until the bus has been shut down.
-pub(crate) async fn run(state: Arc<State>, bus: Arc<dyn Bus>, stop: CancellationToken) {
+/// Runs until `stop`. If the bus ends before that, the process does: nobody here would be told
+/// anything any more.
+pub(crate) async fn run(
+    state: Arc<State>,
+    bus: Arc<dyn Bus>,
+    stop: CancellationToken,
+    tasks: Tasks,
+) {
     let consume = async {
         let Subscription {
             bindings,
@@ -25,13 +32,11 @@ pub(crate) async fn run(state: Arc<State>, bus: Arc<dyn Bus>, stop: Cancellation
         state.consuming.store(true, Ordering::SeqCst);
         tokio::select! {
             () = state.partitions.keep_bound(&*bindings) => {}
-            () = deliver(&state, &mut *deliveries) => {
-                tracing::info!("the bus has been shut down");
-            }
+            () = deliver(&state, &mut *deliveries) => {}
         }
     };
     tokio::select! {
-        () = consume => {}
+        () = consume => tasks.fail("consumer", "the bus has ended"),
         () = stop.cancelled() => {}
     }
     state.consuming.store(false, Ordering::SeqCst);
@@ -53,6 +58,7 @@ async fn subscribe(state: &State, bus: &dyn Bus) -> Subscription {
     }
 }
 
+/// Returns when the bus has ended.
 async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
     loop {
         match deliveries.next().await {
@@ -66,6 +72,7 @@ async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
             }
             Delivery::Missed => {
                 state.consuming.store(true, Ordering::SeqCst);
+                state.partitions.try_now();
                 tracing::warn!(
                     connections = state.hub.connections(),
                     "deltas were missed; every connection is told to sync"

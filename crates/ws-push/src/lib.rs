@@ -41,7 +41,10 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
         surroundings,
         &process.metrics,
     );
-    let readiness = service.checks(Readiness::default());
+    // What it knows of ended sessions grows old without the store; deltas go on.
+    let store = process.backends.store.clone();
+    let readiness = Readiness::default().reporting_store(store, process.clock.clone());
+    let readiness = service.checks(readiness);
     let connections = process.config.ws.max_connections;
     // The listener stays open while connections move over: upgrades are answered 503.
     let drained = CancellationToken::new();

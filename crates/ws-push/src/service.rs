@@ -59,7 +59,7 @@ impl PushService {
         let stop = CancellationToken::new();
         let running = TaskTracker::new();
         let (bus, presence) = (backends.bus.clone(), backends.presence.clone());
-        let consumer = consumer::run(state.clone(), bus, stop.clone());
+        let consumer = consumer::run(state.clone(), bus, stop.clone(), tasks.clone());
         running.spawn_on(tasks.watched("consumer", consumer), tasks.runtime());
         let recorder = recorder.run(presence, stop.clone());
         running.spawn_on(tasks.watched("acknowledgements", recorder), tasks.runtime());
@@ -89,7 +89,7 @@ impl PushService {
     }
 
     /// Adds what this service needs to take work: its consumer (`consumer`), and room
-    /// (`connections`: `full` or `draining`).
+    /// (`connections`: `full` or `draining`); and presence, without which it goes on.
     #[must_use]
     pub fn checks(&self, readiness: Readiness) -> Readiness {
         let (consumer, connections) = (self.state.clone(), self.state.clone());
@@ -102,6 +102,7 @@ impl PushService {
         readiness
             .required("consumer", move || refusal(consumer.clone(), true))
             .required("connections", move || refusal(connections.clone(), false))
+            .reporting_presence(self.state.presence.clone())
     }
 
     /// Returns when the service has drained and all its tasks have ended.

@@ -7,6 +7,7 @@ mod chaos;
 mod delivery;
 mod fences;
 mod keys;
+mod relay;
 mod revocation;
 
 #[path = "../shared/access.rs"]

@@ -4,6 +4,7 @@ use tidings_tests::server::Server as System;
 
 mod alone;
 mod metrics;
+mod retention;
 
 #[path = "../shared/access.rs"]
 mod access;

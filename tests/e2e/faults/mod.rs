@@ -1,4 +1,12 @@
-//! A cluster on services of the test's own, and what becomes of it when they fail.
+//! Services and processes that die, stand still or are cut off, each fault by itself: the rows of
+//! the fault matrix in docs/reliability.md.
 
+mod amqp;
+mod broker;
 mod chaos;
-mod stack;
+mod crash;
+mod ear;
+mod load;
+mod mongo;
+mod push;
+mod rolling;

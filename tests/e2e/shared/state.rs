@@ -20,13 +20,7 @@ async fn stale_state_and_deltas_make_fresh_state() -> Result<()> {
     let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let others = server.users("other", 3).await?;
-    let mut world = World {
-        random: Rng::with_seed(seed),
-        owner: ada,
-        members: [vec![bob.clone()], others].concat(),
-        groups: Vec::new(),
-        done: 0,
-    };
+    let mut world = World::new(seed, ada, [vec![bob.clone()], others].concat());
     let live = Device::start(&bob).await?;
     let mut stale = Device::start(&bob).await?;
     for round in 0..ROUNDS {
@@ -52,7 +46,7 @@ async fn stale_state_and_deltas_make_fresh_state() -> Result<()> {
 }
 
 /// Groups that one user owns and changes at random, with some members.
-struct World {
+pub(super) struct World {
     random: Rng,
     owner: Client,
     members: Vec<Client>,
@@ -67,7 +61,17 @@ struct Channel {
 }
 
 impl World {
-    async fn change(&mut self) -> Result<()> {
+    pub(super) fn new(seed: u64, owner: Client, members: Vec<Client>) -> Self {
+        Self {
+            random: Rng::with_seed(seed),
+            owner,
+            members,
+            groups: Vec::new(),
+            done: 0,
+        }
+    }
+
+    pub(super) async fn change(&mut self) -> Result<()> {
         if self.groups.is_empty() || self.random.u8(..100) < 4 {
             return self.create_group().await;
         }

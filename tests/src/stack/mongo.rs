@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::mongo_shell::MongoShell;
@@ -87,9 +87,13 @@ impl MongoSet {
             .collect();
         let settings = json!({"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500});
         let config = json!({"_id": "faults", "members": members, "settings": settings});
-        self.ask(0, json!({"replSetInitiate": config}))
-            .await?
-            .context("the set cannot be initiated")?;
+        wait::until("the set is initiated", PATIENCE, async || {
+            // On a busy machine this may outlast the wait for its answer.
+            self.ask(0, json!({"replSetInitiate": config})).await?;
+            let hello = self.ask(0, json!({"hello": 1})).await?;
+            Ok(hello.filter(|hello| hello["setName"].is_string()).map(drop))
+        })
+        .await?;
         self.primary().await?;
         self.complete().await
     }

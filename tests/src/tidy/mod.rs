@@ -56,13 +56,13 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
 ];
 
 /// What a module of `crates/common` may use of the rest of that crate. Every module has a row.
-/// The clock is given to those whose rules depend on time.
+/// The clock is given to those whose rules depend on time, tasks to those who work unasked.
 const ARROWS: &[(&str, Uses)] = &[
     ("domain", Uses::Only(&[])),
     ("clock", Uses::Only(&["domain"])),
     ("wire", Uses::Only(&["domain"])),
-    ("store", Uses::Only(&["domain", "clock"])),
-    ("bus", Uses::Only(&["domain", "wire"])),
+    ("store", Uses::Only(&["domain", "clock", "tasks"])),
+    ("bus", Uses::Only(&["domain", "wire", "tasks"])),
     ("presence", Uses::Only(&["domain", "clock"])),
     (
         "log",

@@ -54,6 +54,14 @@ impl Server {
 
     /// With settings that differ from the tests' usual ones.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        Self::over(settings, |_| {}).await
+    }
+
+    /// With something else behind the traits.
+    pub(crate) async fn over(
+        settings: &[(&str, &str)],
+        exchange: impl FnOnce(&mut Backends),
+    ) -> Self {
         let directory = std::env::temp_dir().join(format!("tidings-api-{}", Uuid::new_v4()));
         let path = directory.join("tidings.db");
         let usual = [
@@ -70,10 +78,11 @@ impl Server {
         let config = Config::load_from(Binary::Standalone, None, variables).unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_262_400_000)));
         let metrics = Metrics::default();
-        let backends = Backends::open(&config, &(clock.clone() as _), &metrics)
+        let tasks = Tasks::new(CancellationToken::new());
+        let mut backends = Backends::open(&config, &(clock.clone() as _), &metrics, &tasks)
             .await
             .unwrap();
-        let tasks = Tasks::new(CancellationToken::new());
+        exchange(&mut backends);
         let log = Log::start(
             backends.store.clone(),
             backends.bus.clone(),

@@ -10,6 +10,8 @@ mod harness;
 mod lists;
 mod members;
 mod messages;
+mod moody_store;
 mod openapi;
 mod sessions;
 mod sync;
+mod unavailable;

@@ -135,6 +135,17 @@ impl fmt::Display for Kind {
     }
 }
 
+impl Kind {
+    /// See [`Change::changes_state`].
+    #[must_use]
+    pub fn changes_state(self) -> bool {
+        !matches!(
+            self,
+            Self::MessageCreated | Self::MembersChanged | Self::SessionEnded
+        )
+    }
+}
+
 impl Ephemeral {
     /// The name on the wire.
     #[must_use]
@@ -175,10 +186,7 @@ impl Change {
     /// complete the moment they are committed.
     #[must_use]
     pub fn changes_state(&self) -> bool {
-        !matches!(
-            self,
-            Self::MessageCreated(_) | Self::MembersChanged { .. } | Self::SessionEnded { .. }
-        )
+        self.kind().changes_state()
     }
 
     /// Whether a fence must follow in every channel of the group before this `g:` change is

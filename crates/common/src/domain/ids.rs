@@ -77,7 +77,7 @@ id!(/** A group, direct conversations included. */ GroupId);
 id!(/** A conversation inside a group. */ ChannelId);
 id!(/** An entry of the log; a message's id is its entry's. */ EntryId);
 id!(/** One installation, whatever the number of its processes. */ DeploymentId);
-id!(/** One run of one ws-push process. */ ServerId);
+id!(/** One run of one process. */ ServerId);
 id!(/** One client connection. */ ConnectionId);
 
 impl UserId {

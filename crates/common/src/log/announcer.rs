@@ -1,5 +1,5 @@
-//! From complete to announced: resolves who is to hear of an entry, publishes it, and clears
-//! its pending mark once the broker has confirmed it.
+//! From complete to announced, in the background: publishes entries in order and clears their
+//! pending marks once the broker has confirmed them.
 //!
 //! Best effort throughout: whatever is skipped here stays pending, and the relay repeats it.
 
@@ -10,28 +10,23 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, Span, field};
+use tracing::Instrument as _;
 
-use super::apply::fill_in;
-use super::groups::Groups;
 use super::metrics::LogMetrics;
+pub(super) use super::publisher::Complete;
+use super::publisher::{Announced, NotAnnounced, Publisher};
 use super::trace;
-use crate::bus::{Announcement, Audience, Bus, Control, Payload, TraceContext};
-use crate::domain::{Change, Entry, Seq, StreamId, UserId};
-use crate::store::{Store, StoreError};
+use crate::domain::{Seq, StreamId};
+use crate::store::Store;
 use crate::tasks::Tasks;
-use crate::telemetry::traces;
 
 /// Entries that may wait to be announced. When it is full, the appender waits.
 const QUEUE: usize = 4096;
 /// How long an appender waits for room, so that overload shows at the entrance; then the
 /// entries are left to the relay.
 const ROOM_DEADLINE: Duration = Duration::from_secs(2);
-/// Longest wait for the broker to confirm a batch, and to take a hint.
-const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
-const HINT_DEADLINE: Duration = Duration::from_secs(1);
 /// Entries published together.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 /// Announced entries that may wait for their marks to be cleared; more are left to the relay.
 const SETTLE_QUEUE: usize = 8192;
 /// Marks are cleared when so many have gathered, or so much time has passed.
@@ -43,24 +38,6 @@ pub(super) struct Announcer {
     queue: mpsc::Sender<Complete>,
     publisher: Arc<Publisher>,
     metrics: LogMetrics,
-}
-
-/// A complete entry, with the span of what brought it about.
-pub(super) struct Complete {
-    pub(super) entry: Entry,
-    pub(super) span: Span,
-}
-
-/// An entry that the bus has confirmed.
-pub(super) struct Announced {
-    position: (StreamId, Seq),
-    span: Span,
-}
-
-pub(super) struct Publisher {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) bus: Arc<dyn Bus>,
-    pub(super) groups: Arc<Groups>,
 }
 
 impl Announcer {
@@ -109,8 +86,11 @@ impl Announcer {
         }
     }
 
-    /// Publishes now and returns which were confirmed.
-    pub(super) async fn publish(&self, entries: Vec<Complete>) -> Vec<Announced> {
+    /// Publishes now; see [`Publisher::publish`].
+    pub(super) async fn publish(
+        &self,
+        entries: Vec<Complete>,
+    ) -> Vec<Result<Announced, NotAnnounced>> {
         self.publisher.publish(entries).await
     }
 }
@@ -138,15 +118,35 @@ async fn announce(
             }
         }
         let entries = std::mem::take(&mut batch);
-        let count = entries.len();
-        metrics.announcements_waiting.dec_by(count as i64);
-        let confirmed = publisher.publish(entries).await;
-        let left = count.saturating_sub(confirmed.len());
-        metrics.left_to_relay.inc_by(left as u64);
-        for entry in confirmed {
-            if announced.try_send(entry).is_err() {
-                tracing::debug!("clearing a pending mark is left to the relay");
+        let position = |complete: &Complete| (complete.entry.stream, complete.entry.seq);
+        let positions: Vec<_> = entries.iter().map(position).collect();
+        metrics.announcements_waiting.dec_by(positions.len() as i64);
+        let outcomes = publisher.publish(entries).await;
+        for (position, outcome) in positions.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(entry) => {
+                    if announced.try_send(entry).is_err() {
+                        tracing::debug!("clearing a pending mark is left to the relay");
+                    }
+                }
+                Err(error) => {
+                    metrics.left_to_relay.inc();
+                    log_failure(position, &error);
+                }
             }
+        }
+    }
+}
+
+fn log_failure((stream, seq): (StreamId, Seq), error: &NotAnnounced) {
+    let cause = error as &dyn std::error::Error;
+    match error {
+        // Of many at once; that the bus is away is said elsewhere.
+        NotAnnounced::Bus(_) | NotAnnounced::Late => {
+            tracing::debug!(stream = %stream, delta.seq = seq, error = cause, "a delta was not confirmed; announcing is left to the relay");
+        }
+        NotAnnounced::Store(_) | NotAnnounced::NoGroup => {
+            tracing::warn!(stream = %stream, delta.seq = seq, error = cause, "a delta was not announced; that is left to the relay");
         }
     }
 }
@@ -179,129 +179,5 @@ async fn gather(batch: &mut Vec<Announced>, from: &mut mpsc::Receiver<Announced>
         if from.recv_many(batch, room).await == 0 {
             return;
         }
-    }
-}
-
-impl Publisher {
-    /// Publishes entries in order; returns those that were confirmed.
-    async fn publish(&self, complete: Vec<Complete>) -> Vec<Announced> {
-        let (mut entries, spans): (Vec<_>, Vec<_>) = complete
-            .into_iter()
-            .map(|Complete { entry, span }| (entry, span))
-            .unzip();
-        if let Err(error) = fill_in(self.store.as_ref(), &mut entries).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the contents of edits could not be read; announcing is left to the relay"
-            );
-            return Vec::new();
-        }
-        let mut publishing = Vec::with_capacity(entries.len());
-        let mut announcements = Vec::with_capacity(entries.len());
-        for (entry, span) in entries.into_iter().zip(spans) {
-            let position = (entry.stream, entry.seq);
-            self.hint(&entry).await;
-            let Some(audience) = self.known_audience(&entry).await else {
-                continue;
-            };
-            let publish = trace::publish(&span);
-            publish.record("messaging.message.id", field::display(entry.id));
-            announcements.push(Announcement {
-                payload: Payload::Entry(Box::new(entry)),
-                audience,
-                trace: traces::traceparent(&publish).map(TraceContext),
-            });
-            publishing.push((Announced { position, span }, publish));
-        }
-        let outcomes = timeout(PUBLISH_DEADLINE, self.bus.publish(&announcements)).await;
-        let Ok(outcomes) = outcomes else {
-            tracing::warn!("the bus did not confirm in time; announcing is left to the relay");
-            return Vec::new();
-        };
-        let mut confirmed = Vec::with_capacity(outcomes.len());
-        for ((announced, publish), outcome) in publishing.into_iter().zip(outcomes) {
-            if let Err(error) = outcome {
-                publish.record("otel.status_code", "ERROR");
-                tracing::debug!(
-                    stream = %announced.position.0,
-                    delta.seq = announced.position.1,
-                    error = &error as &dyn std::error::Error,
-                    "a delta was not confirmed; announcing is left to the relay"
-                );
-                continue;
-            }
-            confirmed.push(announced);
-        }
-        confirmed
-    }
-
-    /// Who is to hear of an entry; None if that cannot be found out now.
-    async fn known_audience(&self, entry: &Entry) -> Option<Audience> {
-        match self.audience(entry).await {
-            Ok(Some(audience)) => Some(audience),
-            Ok(None) => {
-                tracing::warn!(
-                    stream = %entry.stream,
-                    delta.seq = entry.seq,
-                    "the group of a delta is not known; announcing is left to the relay"
-                );
-                None
-            }
-            Err(error) => {
-                tracing::warn!(
-                    stream = %entry.stream,
-                    delta.seq = entry.seq,
-                    error = &error as &dyn std::error::Error,
-                    "the recipients could not be read; announcing is left to the relay"
-                );
-                None
-            }
-        }
-    }
-
-    /// Hints may be lost: caches live 30 s and `x:sessions` is read every 3 s all the same.
-    async fn hint(&self, entry: &Entry) {
-        let hint = match entry.stream {
-            StreamId::Sessions => Control::SessionsEnded,
-            StreamId::Group(group) => Control::GroupChanged {
-                group,
-                seq: entry.seq,
-            },
-            StreamId::User(_) | StreamId::Channel(_) => return,
-        };
-        let publishing = timeout(HINT_DEADLINE, self.bus.publish_control(hint));
-        if let Ok(Err(error)) = publishing.await {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "a hint was not published"
-            );
-        }
-    }
-
-    /// Who is to hear of an entry: members as of the position its rights were checked at who
-    /// are members still, and whom it is about. None: the group is not known (yet).
-    async fn audience(&self, entry: &Entry) -> Result<Option<Audience>, StoreError> {
-        let (group, as_of) = match entry.stream {
-            StreamId::Sessions => return Ok(Some(Audience::Users(Vec::new()))),
-            StreamId::User(user) => return Ok(Some(Audience::Users(vec![user]))),
-            StreamId::Group(group) => (self.groups.get(group, entry.seq).await?, entry.seq),
-            StreamId::Channel(channel) => {
-                (self.groups.of_channel(channel, entry.gv).await?, entry.gv)
-            }
-        };
-        let Some(group) = group else {
-            return Ok(None);
-        };
-        let members = group.members.iter();
-        let mut users: Vec<UserId> = members
-            .filter(|(_, member)| member.joined <= as_of)
-            .map(|(user, _)| *user)
-            .collect();
-        if let Change::MemberRemoved { user } = &entry.change
-            && !users.contains(user)
-        {
-            users.push(*user);
-        }
-        Ok(Some(Audience::Users(users)))
     }
 }

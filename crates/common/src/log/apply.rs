@@ -22,7 +22,10 @@ pub(super) async fn apply_pending(
 ) -> Result<(), StoreError> {
     while after < through {
         let pending = store.pending_in(stream, after, PAGE).await?;
-        let last_page = pending.len() < PAGE;
+        if pending.is_empty() {
+            break;
+        }
+        // A page that is not full may end before one that cannot be read.
         for entry in pending {
             if entry.seq > through {
                 return Ok(());
@@ -33,9 +36,6 @@ pub(super) async fn apply_pending(
                 let applying = store.apply(stream, entry.seq, changes);
                 applying.instrument(trace::apply(&entry)).await?;
             }
-        }
-        if last_page {
-            break;
         }
     }
     Ok(())

@@ -9,8 +9,10 @@ mod append;
 mod appender;
 mod apply;
 mod completion;
+mod finish;
 mod groups;
 mod metrics;
+mod publisher;
 mod revocations;
 mod trace;
 
@@ -18,6 +20,8 @@ mod trace;
 mod contract;
 #[cfg(test)]
 mod mongo_tests;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -40,13 +44,16 @@ use crate::tasks::Tasks;
 use crate::telemetry::{Metrics, traces};
 
 pub use append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
+pub use finish::{FinishError, Suspect, Unfinished};
 pub use groups::Groups;
+pub use publisher::NotAnnounced;
 pub use revocations::Revocations;
 
-use announcer::{Announcer, Complete};
+use announcer::Announcer;
 use appender::Appenders;
-use completion::{Completion, Incomplete};
+use completion::Completion;
 use metrics::LogMetrics;
+use publisher::Publisher;
 
 /// How long a caller waits for its append, and longest time that an append is tried.
 pub(crate) const APPEND_DEADLINE: Duration = Duration::from_secs(10);
@@ -109,7 +116,7 @@ impl Log {
             ),
             runtime,
         );
-        let publisher = announcer::Publisher {
+        let publisher = Publisher {
             store: store.clone(),
             bus: bus.clone(),
             groups: groups.clone(),
@@ -187,32 +194,6 @@ impl Log {
         };
     }
 
-    /// For the relay: does what remains to be done for a committed entry, whoever committed
-    /// it: applies it (after those before it), appends what derives from it and, if `announce`,
-    /// publishes it and waits for the broker. Doing so twice does no harm. The caller settles.
-    ///
-    /// # Errors
-    ///
-    /// Something of it remains to be done.
-    pub async fn finish(&self, entry: &Entry, announce: bool) -> Result<(), FinishError> {
-        let completed = self.parts.completion.complete(entry, 0).await;
-        completed.map_err(|error| match error {
-            Incomplete::Store(error) => FinishError::Store(error),
-            Incomplete::Derived(error) => FinishError::Derived(error),
-        })?;
-        if announce {
-            let complete = Complete {
-                entry: entry.clone(),
-                span: Span::current(),
-            };
-            let confirmed = self.parts.announcer.publish(vec![complete]).await;
-            if confirmed.is_empty() {
-                return Err(FinishError::NotAnnounced);
-            }
-        }
-        Ok(())
-    }
-
     /// Finishes appends and announcements under way, for at most 10 s. What is not finished
     /// then stays pending, for the relay.
     pub async fn stop(&self) {
@@ -228,17 +209,6 @@ impl Log {
             tracing::warn!("stopped with appends or announcements under way");
         }
     }
-}
-
-/// What the relay could not do for an entry.
-#[derive(Debug, thiserror::Error)]
-pub enum FinishError {
-    #[error("an entry could not be applied")]
-    Store(#[source] StoreError),
-    #[error("an entry's derived entries could not be appended")]
-    Derived(#[source] AppendError),
-    #[error("an entry was not announced")]
-    NotAnnounced,
 }
 
 /// Fills in what entries do not hold themselves, for readers: the current content of the

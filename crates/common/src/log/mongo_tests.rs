@@ -11,7 +11,7 @@ use super::contract::{check_stream, log_contract};
 use super::testing::{Always, RecordingBus, World, append, start};
 use super::{AppendError, Log};
 use crate::domain::{Change, Entry, Key, Seq, StreamId, UserId};
-use crate::store::mongo_testing::{Nodes, Scratch, env};
+use crate::store::mongo_testing::{Nodes, Scratch, env, tasks};
 use crate::store::{MongoStore, Store};
 
 async fn fresh_store() -> Option<(Arc<dyn Store>, Scratch)> {
@@ -62,7 +62,9 @@ async fn an_appender_in_another_process() {
     };
     let (url, user) = task.rsplit_once(' ').unwrap();
     let user: UserId = user.parse().unwrap();
-    let store = MongoStore::open(&url.to_owned().into()).await.unwrap();
+    let store = MongoStore::open(&url.to_owned().into(), &tasks())
+        .await
+        .unwrap();
     let log = start(Arc::new(store), Arc::new(RecordingBus::default()));
     let senders = (0..SENDERS).map(|sender| {
         let log = log.clone();
@@ -162,7 +164,7 @@ async fn a_lost_answer_is_no_replay() {
     let Some(nodes) = Nodes::start(1).await else {
         return;
     };
-    let store = Arc::new(MongoStore::open(&nodes.url()).await.unwrap());
+    let store = Arc::new(MongoStore::open(&nodes.url(), &tasks()).await.unwrap());
     let world = World::new(store.clone(), &[]).await;
     let user = UserId::generate();
     // More than the driver tries by itself: the log meets its own entry.
@@ -185,9 +187,9 @@ async fn a_replay_while_the_primary_is_cut_off_gets_the_first_entry() {
     let Some(nodes) = Nodes::start(3).await else {
         return;
     };
-    let store: Arc<dyn Store> = Arc::new(MongoStore::open(&nodes.url()).await.unwrap());
+    let store: Arc<dyn Store> = Arc::new(MongoStore::open(&nodes.url(), &tasks()).await.unwrap());
     let world = World::new(store.clone(), &[]).await;
-    let elsewhere = Arc::new(MongoStore::open(&nodes.url()).await.unwrap());
+    let elsewhere = Arc::new(MongoStore::open(&nodes.url(), &tasks()).await.unwrap());
     let elsewhere = start(elsewhere, Arc::new(RecordingBus::default()));
     let user = UserId::generate();
     let key = Key::unique();

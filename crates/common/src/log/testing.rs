@@ -124,9 +124,16 @@ through! {
     fn pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     fn with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
+    fn pending_lately(since: Timestamp, limit: usize) -> Vec<Pending>;
+    fn pending_later(than: Timestamp, limit: usize) -> Vec<Claim>;
     fn claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     fn settle(entries: &[(StreamId, Seq)]) -> ();
     fn floor(stream: StreamId) -> Seq;
+    fn old_entries(
+        before: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize
+    ) -> OldPage;
     fn trim(stream: StreamId, through: Seq) -> u64;
 }
 
@@ -148,6 +155,7 @@ through! {
     fn meta() -> Meta;
     fn agree(layout: BusLayout) -> BusLayout;
     fn begin_epoch() -> u64;
+    fn lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     fn check() -> Option<Timestamp>;
     fn create_user(user: NewUser) -> Option<Account>;
     fn account(username: &str) -> Option<Account>;

@@ -7,11 +7,14 @@ mod contract;
 mod doc;
 mod error;
 mod mongo;
+mod old_page;
 mod pending_page;
 mod projection;
 mod query;
 mod revision;
 mod run;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod sqlite;
 
 pub use error::StoreError;
@@ -20,16 +23,18 @@ pub(crate) use mongo::testing as mongo_testing;
 pub use mongo::{MongoStore, OpenError as MongoOpenError};
 pub use projection::{StateChange, project};
 pub use query::{
-    Account, Appended, BusLayout, Claim, IdWindow, Meta, NewUser, Page, Pending, PendingPage,
-    Window,
+    Account, Appended, BusLayout, Claim, IdWindow, Meta, NewUser, Old, OldPage, Page, Pending,
+    PendingPage, Window,
 };
 pub use sqlite::{OpenError as SqliteOpenError, SqliteStore};
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::domain::{
-    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, Session,
-    SessionId, StreamId, Timestamp, User, UserId,
+    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, ServerId,
+    Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 
 /// The append-only log. All reads see only what is durably committed.
@@ -91,7 +96,13 @@ pub trait LogStore: Send + Sync {
         seqs: &[Seq],
     ) -> Result<Vec<Message>, StoreError>;
 
-    /// Entries of `stream` after `after` that are still pending, ascending, at most `limit`.
+    /// Entries of `stream` after `after` that are still pending, ascending, at most `limit`, up
+    /// to the first that cannot be read. One that cannot be read but is of a kind that changes no
+    /// state is passed over.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if the first cannot be read.
     async fn pending_in(
         &self,
         stream: StreamId,
@@ -117,6 +128,21 @@ pub trait LogStore: Send + Sync {
         limit: usize,
     ) -> Result<PendingPage, StoreError>;
 
+    /// Pending entries of any stream that were committed at `since` or later (by the time of
+    /// those who committed them), in any order, at most `limit`; what cannot be read is left out.
+    /// Costs a look at everything committed since then, pending or not, or at the latest
+    /// 50,000 entries.
+    async fn pending_lately(
+        &self,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError>;
+
+    /// The positions of entries that have been pending since a time later than `than`, ascending
+    /// as in [`LogStore::pending`], at most `limit`. Looks at no entry, but at the position of
+    /// everything that is pending.
+    async fn pending_later(&self, than: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError>;
+
     /// Takes pending entries over, each by compare-and-swap on the time it was last taken:
     /// true where it was still pending as of `claim.seen` and is now as of `now` (or a
     /// millisecond later where that was `seen`, so that of several who saw the same one wins).
@@ -128,6 +154,16 @@ pub trait LogStore: Send + Sync {
 
     /// The floor of a stream: under it (at or below this position) only messages remain.
     async fn floor(&self, stream: StreamId) -> Result<Seq, StoreError>;
+
+    /// Where entries that are no messages were committed before `before`. Looks at the next
+    /// `limit` entries that are no messages after `after`, in the order of
+    /// [`LogStore::pending`], and in each stream no further than to the first that is younger.
+    async fn old_entries(
+        &self,
+        before: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<OldPage, StoreError>;
 
     /// Raises the floor to `through`, but at most to one below the head, and never lowers it;
     /// then deletes entries at or below it except messages and pending ones. Returns how many
@@ -148,6 +184,17 @@ pub trait StateStore: Send + Sync {
     /// Begins a new epoch and returns it: old cursors will be answered with `reset`. Processes
     /// that run already keep the epoch they read at their start.
     async fn begin_epoch(&self) -> Result<u64, StoreError>;
+
+    /// Makes `holder` the holder of the lease `name` until `lifetime` from now, by compare-and-swap
+    /// and the store's own clock: true if nobody else holds it. Who holds it makes it longer, or
+    /// gives it back with a lifetime of zero. It only saves work: what is done under it must do no
+    /// harm when two do it.
+    async fn lease(
+        &self,
+        name: &str,
+        holder: ServerId,
+        lifetime: Duration,
+    ) -> Result<bool, StoreError>;
 
     /// Whether reads and writes are possible now. Changes nothing that can be read. Answers
     /// what the store's own clock says; None for a store that shares this process's clock.

@@ -1,14 +1,34 @@
-//! How a page of pending entries is filled where some of them cannot be read.
+//! What becomes of pending entries where some of them cannot be read.
 
 use super::{Pending, PendingPage, StoreError};
-use crate::domain::{Seq, StreamId};
+use crate::domain::{Entry, Kind, Seq, StreamId};
+
+/// What the next of a stream's pending entries means to who applies them.
+pub(super) enum Next {
+    Entry(Box<Entry>),
+    /// It cannot be read, but nothing is to be applied for it.
+    PassOver,
+    /// Nothing behind it can be applied before it.
+    Unreadable(StoreError),
+}
+
+impl Next {
+    /// `kind`, where that can be told.
+    pub(super) fn of(read: Result<Entry, StoreError>, kind: Option<&str>) -> Self {
+        let kind = || kind.and_then(|kind| kind.parse::<Kind>().ok());
+        match read {
+            Ok(entry) => Self::Entry(Box::new(entry)),
+            Err(_) if kind().is_some_and(|kind| !kind.changes_state()) => Self::PassOver,
+            Err(error) => Self::Unreadable(error),
+        }
+    }
+}
 
 /// A page under way: entries are added in their order until it is [full](Self::is_full).
 pub(super) struct Filling {
     page: PendingPage,
     limit: usize,
     looked_at: usize,
-    unreadable: usize,
     first_unreadable: Option<(String, i64, StoreError)>,
 }
 
@@ -19,10 +39,10 @@ impl Filling {
             page: PendingPage {
                 items: Vec::new(),
                 next: None,
+                unreadable: 0,
             },
             limit,
             looked_at: 0,
-            unreadable: 0,
             first_unreadable: None,
         }
     }
@@ -47,7 +67,7 @@ impl Filling {
         match read {
             Ok(pending) => self.page.items.push(pending),
             Err(error) => {
-                self.unreadable += 1;
+                self.page.unreadable += 1;
                 self.first_unreadable.get_or_insert_with(|| {
                     let (stream, seq) = place();
                     (stream, seq, error)
@@ -66,7 +86,7 @@ impl Filling {
             tracing::error!(
                 stream,
                 delta.seq = seq,
-                entries = self.unreadable,
+                entries = self.page.unreadable,
                 error = &error as &dyn std::error::Error,
                 "pending entries cannot be read and are not announced; this is the first"
             );

@@ -62,6 +62,25 @@ pub struct PendingPage {
     pub items: Vec<Pending>,
     /// The last position that was looked at; None: there is nothing behind it.
     pub next: Option<(StreamId, Seq)>,
+    /// How many could not be read.
+    pub unreadable: usize,
+}
+
+/// Where entries are old enough to go, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldPage {
+    pub streams: Vec<Old>,
+    /// None: there is nothing behind what was looked at.
+    pub next: Option<(StreamId, Seq)>,
+}
+
+/// A stream's oldest entries that are no messages, as far as they are old and were looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Old {
+    pub stream: StreamId,
+    /// The first of them and the last.
+    pub first: Seq,
+    pub through: Seq,
 }
 
 /// The wish to take over a pending entry that was last taken at `seen`.

@@ -103,7 +103,7 @@ async fn a_draining_server_moves_its_clients_over() {
     }
     let path = server.path(&server.ticket(&server.login()));
     let started = Instant::now();
-    server.shutdown.cancel();
+    server.tasks.shutdown().cancel();
     let mut slots = Vec::new();
     for client in &mut clients {
         let frame = client.frame().await;

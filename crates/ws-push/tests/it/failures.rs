@@ -1,18 +1,16 @@
-//! What happens to clients when something behind the server fails.
+//! What happens to clients when something behind the server fails, and what readiness says.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use secrecy::SecretString;
-use tidings_common::bus::{
-    Announcement, Bus, BusError, Control, Deliveries, Delivery, Subscription,
-};
-use tidings_common::domain::{ChannelId, ServerId};
+use serde_json::json;
+use tidings_common::bus::Delivery;
+use tidings_common::domain::ChannelId;
 use tidings_common::presence::RedisPresence;
 
-use crate::harness::{DEADLINE, Server};
+use crate::harness::{DEADLINE, Server, until};
+use crate::tapped_bus::{Tap, TappedBus};
 
 /// It accepts connections, as a Redis does whose process is stopped, and never answers.
 #[tokio::test]
@@ -32,78 +30,74 @@ async fn a_redis_that_does_not_answer_stalls_no_upgrade() {
         assert_eq!(client.frame().await["type"], "hello");
     }
     assert!(started.elapsed() < Duration::from_secs(2));
+    let (status, report) = server.readiness().await;
+    assert_eq!(status, 200, "messaging goes on without presence");
+    assert_eq!(report["checks"]["presence"], "down");
     server.stop().await;
 }
 
-/// A bus whose server's queue breaks the task that reads it.
-struct Trap {
-    bus: Arc<dyn Bus>,
-    is_set: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Bus for Trap {
-    async fn publish(&self, announcements: &[Announcement]) -> Vec<Result<(), BusError>> {
-        self.bus.publish(announcements).await
-    }
-
-    async fn publish_control(&self, control: Control) -> Result<(), BusError> {
-        self.bus.publish_control(control).await
-    }
-
-    async fn subscribe(&self, server: ServerId) -> Result<Subscription, BusError> {
-        let subscription = self.bus.subscribe(server).await?;
-        let deliveries = TrappedDeliveries {
-            inner: subscription.deliveries,
-            is_set: self.is_set.clone(),
-        };
-        Ok(Subscription {
-            bindings: subscription.bindings,
-            deliveries: Box::new(deliveries),
-        })
-    }
-
-    async fn control(&self) -> Result<Box<dyn Deliveries>, BusError> {
-        self.bus.control().await
-    }
-
-    async fn check(&self) -> Result<(), BusError> {
-        self.bus.check().await
-    }
-}
-
-struct TrappedDeliveries {
-    inner: Box<dyn Deliveries>,
-    is_set: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Deliveries for TrappedDeliveries {
-    async fn next(&mut self) -> Delivery {
-        let delivery = self.inner.next().await;
-        assert!(!self.is_set.load(Ordering::SeqCst), "as the test wants it");
-        delivery
-    }
+async fn tapped() -> (Server, Tap) {
+    let tap = Tap::default();
+    let on_the_bus = tap.clone();
+    let server = Server::over(&[], |backends| {
+        backends.bus = Arc::new(TappedBus::new(backends.bus.clone(), on_the_bus));
+    })
+    .await;
+    (server, tap)
 }
 
 #[tokio::test]
 async fn a_server_whose_consumer_has_panicked_stops() {
-    let is_set = Arc::new(AtomicBool::new(false));
-    let trap = is_set.clone();
-    let server = Server::over(&[], |backends| {
-        let bus = backends.bus.clone();
-        backends.bus = Arc::new(Trap { bus, is_set: trap });
-    })
-    .await;
+    let (server, tap) = tapped().await;
     let who = server.login();
     let mut client = server.connect(&who).await;
-    is_set.store(true, Ordering::SeqCst);
+    tap.break_reader();
     let channel = ChannelId::generate();
     server.publish(channel, 1, 1, &[who.user]).await;
+    check_stops(server, &mut client).await;
+}
+
+#[tokio::test]
+async fn a_server_whose_bus_has_ended_stops() {
+    let (server, tap) = tapped().await;
+    let mut client = server.connect(&server.login()).await;
+    tap.deliver(Delivery::Closed);
+    check_stops(server, &mut client).await;
+}
+
+/// The client is sent elsewhere, and the process ends with an error.
+async fn check_stops(server: Server, client: &mut crate::clients::Client) {
     assert_eq!(client.close_code().await, 1012);
-    let stopped = server.shutdown.clone();
-    tokio::time::timeout(DEADLINE, stopped.cancelled())
+    let tasks = server.tasks.clone();
+    tokio::time::timeout(DEADLINE, tasks.shutdown().cancelled())
         .await
         .unwrap();
+    assert!(tasks.have_failed());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_its_broker_says_so_takes_nobody_in_and_tells_its_clients_once() {
+    let (server, tap) = tapped().await;
+    let mut client = server.connect(&server.login()).await;
+    for _ in 0..2 {
+        tap.deliver(Delivery::Interrupted);
+        until("not ready", || async { server.readiness().await.0 == 503 }).await;
+        let (_, report) = server.readiness().await;
+        let checks = json!({"consumer": "down", "connections": "ok", "presence": "ok"});
+        assert_eq!(report["checks"], checks);
+        let path = server.path(&server.ticket(&server.login()));
+        assert_eq!(server.open(&path, &[]).await.unwrap_err(), 503);
+        tap.deliver(Delivery::Missed);
+        until("ready", || async { server.readiness().await.0 == 200 }).await;
+        assert_eq!(client.frame().await["type"], "resume");
+        assert_eq!(server.connect(&server.login()).await.hello["type"], "hello");
+    }
+    client.say(r#"{"type":"ping"}"#).await;
+    assert_eq!(
+        client.frame().await["type"],
+        "pong",
+        "and nothing before it"
+    );
     server.stop().await;
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
+use serde_json::Value;
 use tidings_common::auth::{Keys, Principal};
 use tidings_common::backends::Backends;
 use tidings_common::bus::{Announcement, Audience, Bus as _, Control, MemoryBus, Payload};
@@ -36,7 +37,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) bus: MemoryBus,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) shutdown: CancellationToken,
+    pub(crate) tasks: Tasks,
     backends: Backends,
     metrics: Data<Metrics>,
     stopped: tokio::task::JoinHandle<()>,
@@ -74,15 +75,14 @@ impl Server {
         exchange(&mut backends);
         let keys = Arc::new(Keys::new(config.auth.secret.as_ref().unwrap()));
         let metrics = Data::new(Metrics::default());
-        let shutdown = CancellationToken::new();
-        let tasks = Tasks::new(shutdown.clone());
+        let tasks = Tasks::new(CancellationToken::new());
         let service = service(&config, &backends, &keys, clock, &metrics, &tasks).await;
         let stopped = tokio::spawn(run(listener, service, metrics.clone()));
         let server = Self {
             address,
             bus,
             keys,
-            shutdown,
+            tasks,
             backends,
             metrics,
             stopped,
@@ -95,6 +95,17 @@ impl Server {
         server
     }
 
+    /// The answer to `/readyz`.
+    pub(crate) async fn readiness(&self) -> (u16, Value) {
+        let answer = reqwest::get(format!("http://{}/readyz", self.address)).await;
+        let answer = answer.unwrap();
+        let status = answer.status().as_u16();
+        (
+            status,
+            serde_json::from_str(&answer.text().await.unwrap()).unwrap(),
+        )
+    }
+
     pub(crate) async fn status(&self, path: &str) -> u16 {
         let url = format!("http://{}{path}", self.address);
         reqwest::get(url).await.unwrap().status().as_u16()
@@ -102,7 +113,7 @@ impl Server {
 
     /// Stops the server and waits until it has drained.
     pub(crate) async fn stop(self) {
-        self.shutdown.cancel();
+        self.tasks.shutdown().cancel();
         timeout(DEADLINE, self.stopped).await.unwrap().unwrap();
         drop(self.backends);
         std::fs::remove_dir_all(self.directory).unwrap();
@@ -285,7 +296,7 @@ async fn run(listener: std::net::TcpListener, service: PushService, metrics: Dat
     served.unwrap();
 }
 
-fn entry(stream: StreamId, seq: Seq, change: Change) -> Entry {
+pub(crate) fn entry(stream: StreamId, seq: Seq, change: Change) -> Entry {
     Entry {
         id: EntryId::generate(),
         stream,

@@ -10,6 +10,8 @@ mod clients;
 mod delivery;
 mod endings;
 mod failures;
+mod flapping;
 mod framing;
 mod harness;
 mod slow;
+mod tapped_bus;

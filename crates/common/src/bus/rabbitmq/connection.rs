@@ -2,22 +2,28 @@
 
 use std::error::Error;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::time::timeout;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::BusError;
 use super::codec::{Codec, FRAME_BYTES};
 
-/// Seconds: a peer that has been silent for twice as long is gone.
-const HEARTBEAT_SECS: u16 = 15;
+/// Seconds: a peer that has been silent for twice as long is gone, which lapin looks at twice in
+/// that time: it is noticed after 30 s at the latest.
+const HEARTBEAT_SECS: u16 = 12;
+/// When a connection that was given up is closed at last, if its heartbeat has not failed.
+const ABANDONED: Duration = Duration::from_secs(60);
 /// For a connection with its first channel and the exchanges, and for what follows on it.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// For one request to the broker.
@@ -68,11 +74,18 @@ impl Default for RabbitMqCounters {
 #[derive(Debug)]
 pub(super) struct Broker {
     /// Of one cluster, so that any will do; not empty.
-    addresses: Vec<AMQPUri>,
+    addresses: Vec<Address>,
     /// Which one is tried next: the one that answered last, or the one after a failure.
     next: AtomicUsize,
     pub(super) codec: Codec,
     pub(super) counters: RabbitMqCounters,
+}
+
+#[derive(Debug)]
+struct Address {
+    uri: AMQPUri,
+    /// The last attempt got no answer.
+    is_silent: AtomicBool,
 }
 
 /// A connection on which the exchanges exist. Dropping it closes it.
@@ -113,8 +126,12 @@ impl From<Failure> for BusError {
 
 impl Broker {
     pub(super) fn new(addresses: Vec<AMQPUri>, codec: Codec) -> Self {
+        let address = |uri| Address {
+            uri,
+            is_silent: AtomicBool::new(false),
+        };
         Self {
-            addresses,
+            addresses: addresses.into_iter().map(address).collect(),
             next: AtomicUsize::new(0),
             codec,
             counters: RabbitMqCounters::default(),
@@ -126,8 +143,11 @@ impl Broker {
         let mut failure = Failure::Away;
         for _ in &self.addresses {
             let place = self.next.load(Ordering::Relaxed);
-            let attempt = self.connect_to(place % self.addresses.len(), purpose.purpose);
-            match timeout(CONNECT_DEADLINE, attempt).await {
+            let address = &self.addresses[place % self.addresses.len()];
+            let attempt = self.connect_to(address, purpose.purpose);
+            let outcome = timeout(CONNECT_DEADLINE, attempt).await;
+            address.is_silent.store(outcome.is_err(), Ordering::Relaxed);
+            match outcome {
                 Ok(Ok(link)) => {
                     self.counters.connections.get_or_create(&purpose).inc();
                     return Ok(link);
@@ -150,11 +170,13 @@ impl Broker {
         Err(failure)
     }
 
-    async fn connect_to(&self, place: usize, purpose: &str) -> Result<Link, Failure> {
+    async fn connect_to(&self, address: &Address, purpose: &str) -> Result<Link, Failure> {
+        if address.is_silent.load(Ordering::Relaxed) {
+            greet(&address.uri).await.map_err(|_| Failure::Away)?;
+        }
         let name = format!("{} {purpose}", self.codec.topology.prefix);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let address = self.addresses[place].clone();
-        let connection = Connection::connect_uri(address, properties).await?;
+        let connection = Connection::connect_uri(address.uri.clone(), properties).await?;
         let frame_bytes = connection.configuration().frame_max();
         if frame_bytes < FRAME_BYTES {
             return Err(Failure::SmallFrames(frame_bytes));
@@ -176,6 +198,38 @@ impl Link {
             tracing::debug!("a connection to the broker was not closed in order");
         }
     }
+
+    /// Lets go of a connection on which nothing comes. lapin does not look at the heartbeat of one
+    /// that is being closed, and keeps its thread, and what it could not write, for as long as
+    /// the socket stands: so it is closed only once its heartbeat has failed.
+    pub(super) fn abandon(self) {
+        tokio::spawn(async move {
+            let mut events = Box::pin(self.connection.events_listener());
+            let ended = async {
+                while let Some(event) = events.next().await {
+                    if let Event::Error(_) = event {
+                        return;
+                    }
+                }
+            };
+            if timeout(ABANDONED, ended).await.is_err() {
+                self.close().await;
+            }
+        });
+    }
+}
+
+/// Waits until whoever listens at an address says something, if only goodbye to a language that it
+/// does not speak.
+///
+/// A broker that stands still is asked again and again; lapin would keep a thread and its buffers
+/// for each attempt, until the broker moves.
+async fn greet(address: &AMQPUri) -> std::io::Result<()> {
+    let place = (address.authority.host.as_str(), address.authority.port);
+    let mut connection = TcpStream::connect(place).await?;
+    connection.write_all(b"AMQP\0\0\x09\x01").await?;
+    drop(connection.read_u8().await);
+    Ok(())
 }
 
 /// One request to the broker, within its deadline.
@@ -185,6 +239,14 @@ pub(super) async fn request<T>(
     match timeout(REQUEST_DEADLINE, asked).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Failure::Timeout),
+    }
+}
+
+/// Returns at `moment`; without one, never.
+pub(super) async fn due(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

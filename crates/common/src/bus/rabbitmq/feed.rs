@@ -10,18 +10,20 @@ use futures_util::StreamExt as _;
 use lapin::message::Delivery as Message;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeleteOptions,
+    QueuePurgeOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Deliveries, Delivery};
 use super::ConsumerLimits;
 use super::bindings::{Live, QueueBindings};
-use super::connection::{Backoff, Broker, Failure, Link, Purpose, REQUEST_DEADLINE, request};
+use super::connection::{Backoff, Broker, Failure, Link, Purpose, due, request};
 use super::topology::{Lifetime, declare_queue, lost};
+use crate::tasks::Tasks;
 
 /// Deliveries are acknowledged together when so many have come, or so much time has passed.
 const ACK_BATCH: u16 = 50;
@@ -38,6 +40,7 @@ pub(super) struct Source {
     /// The queue's name without what tells its incarnations apart.
     pub(super) name: String,
     pub(super) shutdown: CancellationToken,
+    pub(super) tasks: Tasks,
 }
 
 /// The reading end. Dropping it deletes the queue.
@@ -61,9 +64,9 @@ impl Feed {
             incarnation: 1,
         };
         let queue = task.connect().await?;
-        tokio::spawn(async move {
-            task.run(queue).await;
-        });
+        let tasks = task.source.tasks.clone();
+        // It ends with its reader, and nobody waits for it.
+        drop(tasks.spawn("queue", task.run(queue)));
         Ok(Self(feed))
     }
 }
@@ -157,43 +160,59 @@ impl FeedTask {
             Purpose::CONTROL
         };
         let link = self.source.broker.connect(purpose).await?;
-        let opened = timeout(REQUEST_DEADLINE, self.open_queue(link)).await;
-        let opened = opened.unwrap_or(Err(Failure::Timeout));
-        if matches!(&opened, Err(Failure::Broker(error)) if error.is_amqp_error()) {
-            // The broker has it, but cannot give it: another connection that is not quite dead
-            // holds it, or the node that has it is down.
-            self.incarnation += 1;
+        let name: Arc<str> = format!("{}.{}", self.source.name, self.incarnation).into();
+        match self.open_queue(&link, &name).await {
+            Ok((messages, bindings, lost)) => Ok(Queue {
+                link,
+                name,
+                messages,
+                bindings,
+                lost,
+            }),
+            Err(failure) => {
+                // Its consumers would take what is meant for the next connection's.
+                link.close().await;
+                if matches!(&failure, Failure::Broker(error) if error.is_amqp_error()) {
+                    // The broker has it, but cannot give it: another connection that is not
+                    // quite dead holds it, or the node that has it is down.
+                    self.incarnation += 1;
+                }
+                Err(failure)
+            }
         }
-        opened
     }
 
-    async fn open_queue(&self, link: Link) -> Result<Queue, Failure> {
-        let name: Arc<str> = format!("{}.{}", self.source.name, self.incarnation).into();
+    /// The consumer of messages, the channel for bindings, and the consumer of what was lost.
+    /// Each request has its own deadline: how many there are depends on how much is bound.
+    async fn open_queue(
+        &self,
+        link: &Link,
+        name: &Arc<str>,
+    ) -> Result<(Consumer, Channel, Consumer), Failure> {
         let lifetime = match self.source.server {
             Some(_) => Lifetime::Server,
             None => Lifetime::Connection,
         };
-        declare_queue(&link.channel, &name, lifetime, self.source.limits.queue).await?;
-        let bindings = link.connection.create_channel().await?;
+        let limits = self.source.limits;
+        request(declare_queue(&link.channel, name, lifetime, limits.queue)).await?;
+        let bindings = request(link.connection.create_channel()).await?;
+        // That it has overflowed while nobody read it is said with the interruption.
+        let (lost, purge) = (lost(name), QueuePurgeOptions::default());
+        request(bindings.queue_purge(lost.as_str().into(), purge)).await?;
+        // Consumed before it is bound, because a queue without a consumer expires.
+        let lost = request(consume(&bindings, &lost, 1)).await?;
+        let messages = request(consume(&link.channel, name, limits.prefetch)).await?;
         let topology = &self.source.broker.codec.topology;
-        bind_all(&bindings, &name, topology.control()).await?;
+        request(bind_all(&bindings, name, topology.control())).await?;
         if let Some(server) = &self.source.server {
-            bind_all(&bindings, &name, topology.broadcast()).await?;
+            request(bind_all(&bindings, name, topology.broadcast())).await?;
             let live = Live {
                 channel: bindings.clone(),
                 queue: name.clone(),
             };
             server.restore(live).await?;
         }
-        let lost = consume(&bindings, &lost(&name), 1).await?;
-        let messages = consume(&link.channel, &name, self.source.limits.prefetch).await?;
-        Ok(Queue {
-            link,
-            name,
-            messages,
-            bindings,
-            lost,
-        })
+        Ok((messages, bindings, lost))
     }
 
     async fn read(&mut self, queue: &mut Queue) -> Ended {
@@ -336,13 +355,5 @@ async fn acknowledge(channel: &Channel, tag: u64) {
             error = &failure as &dyn Error,
             "deliveries were not acknowledged"
         );
-    }
-}
-
-/// Returns at `moment`; without one, never.
-async fn due(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Announcement, Bus, BusError, Control, Deliveries, QueueLimits, Subscription};
 use crate::domain::{DeploymentId, ServerId};
+use crate::tasks::Tasks;
 use bindings::QueueBindings;
 use codec::Codec;
 use connection::{Broker, Failure, parse_addresses};
@@ -77,21 +78,18 @@ pub struct RabbitMqBus {
     boot: String,
     subscriptions: AtomicU32,
     shutdown: CancellationToken,
+    tasks: Tasks,
     _ends_with_this: DropGuard,
 }
 
 impl RabbitMqBus {
     /// Begins to connect. The broker may be away: until it is there, publishing and subscribing
-    /// fail.
+    /// fail. What goes on in the background are `tasks`.
     ///
     /// # Errors
     ///
     /// [`BadAddress`] if a URL cannot be understood.
-    ///
-    /// # Panics
-    ///
-    /// Outside a Tokio runtime.
-    pub fn start(config: RabbitMqConfig) -> Result<Self, BadAddress> {
+    pub fn start(config: RabbitMqConfig, tasks: &Tasks) -> Result<Self, BadAddress> {
         let urls = config.urls.iter().map(SecretString::expose_secret);
         let codec = Codec {
             topology: Topology {
@@ -104,13 +102,14 @@ impl RabbitMqBus {
         let broker = Arc::new(Broker::new(parse_addresses(urls)?, codec));
         let shutdown = CancellationToken::new();
         Ok(Self {
-            publisher: Publisher::start(broker.clone(), shutdown.clone()),
+            publisher: Publisher::start(broker.clone(), shutdown.clone(), tasks),
             broker,
             limits: config.limits,
             boot: format!("{:08x}", fastrand::u32(..)),
             subscriptions: AtomicU32::new(0),
             _ends_with_this: shutdown.clone().drop_guard(),
             shutdown,
+            tasks: tasks.clone(),
         })
     }
 
@@ -140,6 +139,7 @@ impl RabbitMqBus {
             server,
             name,
             shutdown: self.shutdown.clone(),
+            tasks: self.tasks.clone(),
         })
         .await
     }

@@ -5,22 +5,29 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{BoxStream, FuturesUnordered};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Event};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::codec::Message;
-use super::connection::{Backoff, Broker, Failure, Link, Purpose, request};
+use super::connection::{Backoff, Broker, Failure, Link, Purpose, due, request};
+use crate::tasks::Tasks;
 
 /// Messages that may wait for the broker's confirmation, and their bytes together. lapin keeps
 /// what it cannot write, so this bounds its memory while the broker blocks; beyond it, publishers
 /// wait.
 const UNCONFIRMED: usize = 1000;
 const UNCONFIRMED_BYTES: usize = 16 * 1024 * 1024;
+/// A broker that confirms nothing for so long, though it has something to confirm and does not
+/// say that it is blocked, is not waited for any more. (A peer that is gone without a word is
+/// noticed by the heartbeat as well, but later.)
+const SILENCE: Duration = Duration::from_secs(10);
 /// Messages that wait for their turn. A full queue makes publishers wait.
 const QUEUE: usize = 256;
 
@@ -65,10 +72,10 @@ struct Published {
 impl Publisher {
     /// Connects in the background and keeps connected until `shutdown`, or until the value and
     /// its clones are dropped.
-    pub(super) fn start(broker: Arc<Broker>, shutdown: CancellationToken) -> Self {
+    pub(super) fn start(broker: Arc<Broker>, shutdown: CancellationToken, tasks: &Tasks) -> Self {
         let (jobs, queued) = mpsc::channel(QUEUE);
         let (report, state) = watch::channel(State::Starting);
-        tokio::spawn(async move {
+        let publishing = async move {
             let mut connection = PublishingTask {
                 broker,
                 queued,
@@ -76,7 +83,9 @@ impl Publisher {
             };
             shutdown.run_until_cancelled(connection.run()).await;
             connection.report.send_replace(State::ShutDown);
-        });
+        };
+        // It ends with the bus, and nobody waits for it.
+        drop(tasks.spawn("publisher", publishing));
         Self { jobs, state }
     }
 
@@ -165,6 +174,8 @@ struct PublishingTask {
 /// Why a connection is not used any more.
 enum Ended {
     Lost(Option<lapin::Error>),
+    /// Nothing comes.
+    Silent,
     /// Nobody can publish any more.
     Dropped,
 }
@@ -174,11 +185,14 @@ impl PublishingTask {
         let mut backoff = Backoff::new();
         loop {
             match self.open().await {
-                Ok(link) => {
+                Ok((link, events)) => {
                     backoff = Backoff::new();
-                    self.report.send_replace(State::Open);
                     tracing::info!("connected to the broker for publishing");
-                    match self.serve(&link).await {
+                    match self.serve(&link, events).await {
+                        Ended::Silent => {
+                            tracing::warn!("the broker confirms nothing; connecting again");
+                            link.abandon();
+                        }
                         Ended::Dropped => return link.close().await,
                         Ended::Lost(error) => tracing::warn!(
                             error = error.as_ref().map(|error| error as &dyn Error),
@@ -199,10 +213,19 @@ impl PublishingTask {
         }
     }
 
-    async fn open(&self) -> Result<Link, Failure> {
+    async fn open(&self) -> Result<(Link, BoxStream<'static, Event>), Failure> {
         let link = self.broker.connect(Purpose::PUBLISH).await?;
+        let events = link.connection.events_listener().boxed();
         request(link.channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(link)
+        Ok((link, events))
+    }
+
+    fn block(&self, is_blocked: bool) {
+        self.broker.counters.blocked.set(i64::from(is_blocked));
+        self.report.send_replace(match is_blocked {
+            true => State::Blocked,
+            false => State::Open,
+        });
     }
 
     /// Refuses what was queued before its publisher knew that the broker is away. None: nobody
@@ -219,31 +242,35 @@ impl PublishingTask {
     }
 
     /// Publishes over one connection until it is lost.
-    async fn serve(&mut self, link: &Link) -> Ended {
-        let mut events = Box::pin(link.connection.events_listener());
+    async fn serve(&mut self, link: &Link, mut events: BoxStream<'static, Event>) -> Ended {
+        // What was said before somebody listened is known all the same.
+        self.block(link.connection.status().blocked());
         let mut unconfirmed = FuturesUnordered::<Publishing>::new();
         let mut bytes = 0;
+        // The last sign that the broker works, or that there was nothing for it to do.
+        let mut heard = Instant::now();
         loop {
             let blocked = link.connection.status().blocked();
             let room = unconfirmed.len() < UNCONFIRMED && bytes < UNCONFIRMED_BYTES;
-            // All three are cancel-safe: what they take they return at once.
+            let is_due = !blocked && !unconfirmed.is_empty();
+            // All of them are cancel-safe: what they take they return at once.
             tokio::select! {
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => {
                         tracing::warn!(reason, "the broker takes no messages for now");
-                        self.broker.counters.blocked.set(1);
-                        self.report.send_replace(State::Blocked);
+                        self.block(true);
                     }
                     Some(Event::ConnectionUnblocked) => {
                         tracing::info!("the broker takes messages again");
-                        self.broker.counters.blocked.set(0);
-                        self.report.send_replace(State::Open);
+                        self.block(false);
+                        heard = Instant::now();
                     }
                     Some(Event::Error(error)) => return Ended::Lost(Some(error)),
                     Some(_) => {}
                     None => return Ended::Lost(None),
                 },
                 Some(published) = unconfirmed.next(), if !unconfirmed.is_empty() => {
+                    heard = Instant::now();
                     bytes -= published.bytes;
                     if let Err(error) = published.settle() {
                         return Ended::Lost(Some(error));
@@ -260,10 +287,14 @@ impl PublishingTask {
                         answer(job.confirmed, Err(Failure::Blocked));
                         continue;
                     }
+                    if unconfirmed.is_empty() {
+                        heard = Instant::now();
+                    }
                     bytes += job.message.size();
                     let publishing = publish(link.channel.clone(), job).await;
                     unconfirmed.push(publishing);
                 }
+                () = due(is_due.then(|| heard + SILENCE)) => return Ended::Silent,
             }
         }
     }

@@ -5,6 +5,8 @@ mod broker;
 mod faults;
 mod load;
 mod proxy;
+mod silence;
+mod watched;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ bus_contract!(fresh_bus);
 
 async fn fresh_bus() -> Option<Fixture> {
     let admin = Arc::new(Admin::connect().await?);
-    let bus = Arc::new(RabbitMqBus::start(admin.config(LIMITS)).unwrap());
+    let bus = Arc::new(RabbitMqBus::start(admin.config(LIMITS), &tasks()).unwrap());
     let (severed, counted, stopped) = (bus.clone(), bus.clone(), bus.clone());
     let counting = admin.clone();
     Some(Fixture {
@@ -46,6 +48,11 @@ async fn fresh_bus() -> Option<Fixture> {
         }),
         shutdown: Box::new(move || stopped.shutdown()),
     })
+}
+
+/// Tasks that end with the test.
+fn tasks() -> Tasks {
+    Tasks::new(CancellationToken::new())
 }
 
 /// Runs a test if there is a broker.

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use super::super::contract::presence_contract;
-use super::{ACKS_KEPT, CLOCK_MARGIN, RedisPresence};
+use super::{ACKS_KEPT, CLOCK_MARGIN, CONNECTIONS, RedisPresence};
 use crate::domain::{Cursor, SessionId, StreamId, UserId};
 use crate::presence::{Acks as _, Presence, Tickets as _};
 
@@ -191,6 +191,47 @@ async fn a_redis_that_does_not_answer_costs_a_caller_less_than_a_second() {
     let ticket = Uuid::now_v7();
     assert!(presence.redeem(ticket, LIFETIME).await.unwrap());
     assert!(!presence.redeem(ticket, LIFETIME).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_for_long_gathers_nothing() {
+    let Some(server) = Server::start().await else {
+        return;
+    };
+    let presence = server.presence();
+    until_it_answers(&presence).await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = (tasks(), files());
+    server.signal("STOP").await;
+    let (frozen, mut slowest, mut calls) = (Instant::now(), Duration::ZERO, 0);
+    while frozen.elapsed() < Duration::from_secs(8) {
+        let began = Instant::now();
+        let redeemed = (0..500).map(|_| presence.redeem(Uuid::now_v7(), LIFETIME));
+        for outcome in join_all(redeemed).await {
+            outcome.unwrap_err();
+        }
+        slowest = slowest.max(began.elapsed());
+        calls += 500;
+    }
+    let after = (tasks(), files());
+    println!("{calls} calls, the slowest {slowest:?}; tasks and files {before:?}, then {after:?}");
+    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
+    // What a connection has, and no more connections than there may be.
+    assert!(after.0 <= before.0 + CONNECTIONS, "{after:?}");
+    assert!(after.1 <= before.1 + CONNECTIONS, "{after:?}");
+    server.signal("CONT").await;
+    let back = Instant::now();
+    until_it_answers(&presence).await;
+    assert!(
+        back.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        back.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Accounts, sessions, and the installation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
 use super::fixture::{apply, at, check_both_ways, commit};
-use crate::domain::{Change, Key, Rotation, Session, SessionId, StreamId, User, UserId};
+use crate::domain::{Change, Key, Rotation, ServerId, Session, SessionId, StreamId, User, UserId};
 use crate::store::{BusLayout, IdWindow, NewUser, Store};
 
 fn new_user(username: &str) -> NewUser {
@@ -227,4 +228,54 @@ pub(in crate::store) async fn one_of_many_exchanges_wins(store: Arc<dyn Store>) 
     );
     let session = store.session(id).await.unwrap().unwrap();
     assert_eq!(session.generation, 2);
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+pub(in crate::store) async fn a_lease_has_one_holder(store: Arc<dyn Store>) {
+    let (one, other) = (ServerId::generate(), ServerId::generate());
+    for (name, holder, lifetime, expected) in [
+        ("work", one, LONG, true),
+        ("work", other, LONG, false),
+        ("more work", other, LONG, true),
+        ("work", one, LONG, true),
+        ("work", other, Duration::ZERO, false),
+        ("work", other, LONG, false),
+        // Given back.
+        ("work", one, Duration::ZERO, true),
+        ("work", other, LONG, true),
+        ("work", one, LONG, false),
+    ] {
+        let granted = store.lease(name, holder, lifetime).await.unwrap();
+        assert_eq!(granted, expected, "{name} {holder} {lifetime:?}");
+    }
+}
+
+pub(in crate::store) async fn one_of_many_gets_a_lease(store: Arc<dyn Store>) {
+    for round in ["new", "given back"] {
+        let holders: Vec<ServerId> = (0..16).map(|_| ServerId::generate()).collect();
+        let asking = holders.iter().map(|holder| {
+            let (store, holder) = (Arc::clone(&store), *holder);
+            tokio::spawn(async move { store.lease("work", holder, LONG).await.unwrap() })
+        });
+        let granted = try_join_all(asking).await.unwrap();
+        let mut holding = holders.iter().zip(granted).filter(|(_, granted)| *granted);
+        let (holder, _) = holding.next().expect(round);
+        assert!(holding.next().is_none(), "{round}");
+        let given_back = store.lease("work", *holder, Duration::ZERO).await;
+        assert!(given_back.unwrap());
+    }
+}
+
+pub(in crate::store) async fn a_lease_ends(store: Arc<dyn Store>) {
+    let (one, other) = (ServerId::generate(), ServerId::generate());
+    let lifetime = Duration::from_millis(1500);
+    let since = tokio::time::Instant::now();
+    assert!(store.lease("work", one, lifetime).await.unwrap());
+    while !store.lease("work", other, LONG).await.unwrap() {
+        assert!(since.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(since.elapsed() > Duration::from_secs(1));
+    assert!(!store.lease("work", one, lifetime).await.unwrap());
 }

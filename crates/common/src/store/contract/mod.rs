@@ -62,6 +62,8 @@ macro_rules! store_contract {
                 pending_entries_of_a_stream_come_in_pages
                 streams_with_pending_entries_are_told_apart
                 all_pending_entries_come_in_pages
+                what_was_committed_lately_is_found
+                marks_later_than_a_time_are_found
                 a_claim_compares_when_it_was_last_taken
                 of_claims_at_the_time_seen_one_wins
                 one_of_many_claims_wins
@@ -72,6 +74,9 @@ macro_rules! store_contract {
                 the_floor_never_falls
                 the_floor_stays_under_the_head
                 a_long_stream_is_trimmed_at_once
+                trimming_twice_at_once_does_no_harm
+                old_entries_are_found_in_pages
+                behind_a_young_entry_nobody_looks
             }
             message_state {
                 an_edit_moves_its_content_into_the_message
@@ -104,6 +109,9 @@ macro_rules! store_contract {
                 the_first_layout_stands
                 an_epoch_follows_another
                 a_check_passes_and_changes_nothing
+                a_lease_has_one_holder
+                one_of_many_gets_a_lease
+                a_lease_ends
                 a_username_is_given_once
                 two_at_once_get_one_account
                 users_are_found_by_id

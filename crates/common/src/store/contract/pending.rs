@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::fixture::{at, channel, fence, fill, seqs, text};
-use crate::domain::{GroupId, Seq, StreamId, UserId};
-use crate::store::{Claim, Store};
+use super::fixture::{after, at, channel, fence, fill, seqs, text};
+use crate::domain::{Entry, EntryId, GroupId, Head, Seq, StreamId, Timestamp, UserId};
+use crate::store::{Claim, Pending, Store};
 
 /// A time by which all entries have been made, as `fixture::at` counts.
 const LATE: u64 = 1_000_000;
@@ -172,4 +172,69 @@ pub(in crate::store) async fn one_of_many_claims_wins(store: Arc<dyn Store>) {
         }
     }
     assert_eq!(wins, vec![1; seqs.len()]);
+}
+
+/// An entry of a stream of its own, with an id as of the time it was made.
+fn made(millis: i64) -> Entry {
+    let at = Timestamp::from_millis(1_000_000_000_000 + millis);
+    let mut id = [0; 16];
+    id[..6].copy_from_slice(&at.as_millis().to_be_bytes()[2..]);
+    id[8..].copy_from_slice(&UserId::generate().as_bytes()[8..]);
+    Entry {
+        at,
+        id: EntryId::from_bytes(id),
+        ..after(channel(), Head::default(), text("a"))
+    }
+}
+
+pub(in crate::store) async fn what_was_committed_lately_is_found(store: Arc<dyn Store>) {
+    let entries: Vec<Entry> = [10, 20, 30, 40, 50].map(made).into();
+    for entry in &entries {
+        store.append(vec![entry.clone()]).await.unwrap();
+    }
+    store.settle(&[(entries[2].stream, 1)]).await.unwrap();
+    let claim = Claim {
+        stream: entries[4].stream,
+        seq: 1,
+        seen: entries[4].at,
+    };
+    // Who has taken it in hand, and when, is no matter.
+    store.claim(&[claim], at(1)).await.unwrap();
+    for (since, limit, expected) in [
+        (0, 9, vec![0, 1, 3, 4]),
+        (20, 9, vec![1, 3, 4]),
+        (21, 9, vec![3, 4]),
+        (51, 9, vec![]),
+    ] {
+        let since = Timestamp::from_millis(1_000_000_000_000 + since);
+        let mut found = store.pending_lately(since, limit).await.unwrap();
+        found.sort_by_key(|found| found.entry.at);
+        let taken = |index: usize| if index == 4 { at(1) } else { entries[index].at };
+        let pending = |index: usize| Pending {
+            entry: entries[index].clone(),
+            since: taken(index),
+        };
+        let expected: Vec<Pending> = expected.into_iter().map(pending).collect();
+        assert_eq!(found, expected);
+    }
+    let few = store.pending_lately(Timestamp::from_millis(0), 2).await;
+    assert_eq!(few.unwrap().len(), 2);
+}
+
+pub(in crate::store) async fn marks_later_than_a_time_are_found(store: Arc<dyn Store>) {
+    let mut streams = [channel(), StreamId::Sessions, channel()];
+    streams.sort_by_key(|stream| stream.to_bytes());
+    for stream in streams {
+        fill(&*store, stream, (0..4).map(|_| fence())).await;
+    }
+    store.settle(&[(streams[1], 4)]).await.unwrap();
+    let mark = |stream: usize, seq| Claim {
+        stream: streams[stream],
+        seq,
+        seen: at(seq),
+    };
+    let all = [mark(0, 3), mark(0, 4), mark(1, 3), mark(2, 3), mark(2, 4)];
+    assert_eq!(store.pending_later(at(2), 9).await.unwrap(), all);
+    assert_eq!(store.pending_later(at(2), 3).await.unwrap(), all[..3]);
+    assert_eq!(store.pending_later(at(4), 3).await.unwrap(), []);
 }

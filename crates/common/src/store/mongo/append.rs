@@ -6,13 +6,13 @@
 //! most one insert is in flight.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::Collection;
 use mongodb::bson::RawDocumentBuf;
 use mongodb::error::Result as MongoResult;
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -20,6 +20,7 @@ use super::super::{Appended, StoreError};
 use super::failure::NoAnswer;
 use super::{DEADLINE, outcome, write_concern};
 use crate::domain::StreamId;
+use crate::tasks::Tasks;
 
 /// Entries in one shared insert. More would make the first wait for the last.
 const BATCH: usize = 256;
@@ -27,6 +28,10 @@ const BATCH: usize = 256;
 const SHARED: usize = 2;
 /// Inserts of runs in flight.
 const RUNS: usize = 8;
+/// Inserts that have not ended, those included whose place among the ones in flight was given
+/// up. One more waits until another ends: a MongoDB that takes inserts and answers none must not
+/// fill this process's memory.
+const UNENDED: usize = 32;
 /// Runs that wait to be sent. Callers beyond that (and as many in the channel) wait in turn,
 /// until their deadline.
 const WAITING: usize = 1024;
@@ -48,9 +53,10 @@ struct Job {
 impl Appends {
     /// Starts the task that sends what queues. It ends when this is dropped and everything is
     /// answered.
-    pub(super) fn start(entries: Collection<RawDocumentBuf>, runtime: &Handle) -> Self {
+    pub(super) fn start(entries: Collection<RawDocumentBuf>, tasks: &Tasks) -> Self {
         let (queue, jobs) = mpsc::channel(WAITING);
-        runtime.spawn(Sender::new(entries).work(jobs));
+        // It ends with the store, and nobody waits for it.
+        drop(tasks.spawn("appends to MongoDB", Sender::new(entries).work(jobs)));
         Self { queue }
     }
 
@@ -87,6 +93,7 @@ struct Sender {
     shared: usize,
     runs: usize,
     in_flight: JoinSet<Batch>,
+    unended: Arc<Semaphore>,
 }
 
 /// What was one insert.
@@ -104,6 +111,7 @@ impl Sender {
             shared: 0,
             runs: 0,
             in_flight: JoinSet::new(),
+            unended: Arc::new(Semaphore::new(UNENDED)),
         }
     }
 
@@ -134,6 +142,7 @@ impl Sender {
         let now = Instant::now();
         let mut singles = Vec::new();
         for job in std::mem::take(&mut self.waiting) {
+            assert!(!job.run.is_empty(), "an empty run is answered by the store");
             let is_single = job.run.len() == 1;
             let has_room = if is_single {
                 self.shared < SHARED && singles.len() < BATCH
@@ -166,9 +175,9 @@ impl Sender {
             streams: jobs.iter().map(|job| job.stream).collect(),
             is_shared,
         };
-        let entries = self.entries.clone();
+        let (entries, unended) = (self.entries.clone(), self.unended.clone());
         self.in_flight.spawn(async move {
-            insert(entries, jobs, !is_shared).await;
+            insert(entries, jobs, !is_shared, unended).await;
             batch
         });
     }
@@ -186,14 +195,25 @@ impl Sender {
 }
 
 /// Inserts the jobs' runs and answers each.
-async fn insert(entries: Collection<RawDocumentBuf>, jobs: Vec<Job>, ordered: bool) {
+async fn insert(
+    entries: Collection<RawDocumentBuf>,
+    jobs: Vec<Job>,
+    ordered: bool,
+    unended: Arc<Semaphore>,
+) {
+    let Ok(Ok(turn)) = timeout(INSERT, unended.acquire_owned()).await else {
+        for job in jobs {
+            drop(job.done.send(Err(StoreError::Unavailable(NoAnswer.into()))));
+        }
+        return;
+    };
     let mut documents = Vec::new();
     let mut callers = Vec::with_capacity(jobs.len());
     for job in jobs {
         callers.push((documents.len()..documents.len() + job.run.len(), job.done));
         documents.extend(job.run);
     }
-    let result = insert_many(entries, documents, ordered).await;
+    let result = insert_many(entries, documents, ordered, turn).await;
     for (range, done) in callers {
         // The caller may have gone; the work is done all the same.
         drop(done.send(outcome::of_run(range, &result)));
@@ -208,10 +228,13 @@ async fn insert_many(
     entries: Collection<RawDocumentBuf>,
     documents: Vec<RawDocumentBuf>,
     ordered: bool,
+    turn: OwnedSemaphorePermit,
 ) -> Option<MongoResult<()>> {
     let inserting = tokio::spawn(async move {
         let insert = entries.insert_many(documents).ordered(ordered);
-        insert.write_concern(write_concern()).await.map(drop)
+        let inserted = insert.write_concern(write_concern()).await.map(drop);
+        drop(turn);
+        inserted
     });
     match timeout(INSERT, inserting).await {
         Ok(Ok(result)) => Some(result),

@@ -33,14 +33,19 @@ async fn an_address_weakens_nothing() {
     let store = recording.open(&url).await;
     exercise(&store).await;
     let commands = recording.take();
-    let (mut reads, mut writes) = (0, 0);
+    let (mut reads, mut writes, mut linearizable) = (0, 0, 0);
     for command in &commands {
         if let Ok(preference) = command.get_document("$readPreference") {
             assert_eq!(preference.get_str("mode").unwrap(), "primary", "{command}");
         }
         if READS.contains(&name(command)) {
             reads += 1;
-            let concern = doc! { "level": "majority" };
+            let by_key = command
+                .get_document("filter")
+                .is_ok_and(|filter| filter.contains_key("key"));
+            linearizable += usize::from(by_key);
+            let level = if by_key { "linearizable" } else { "majority" };
+            let concern = doc! { "level": level };
             assert_eq!(command.get_document("readConcern").ok(), Some(&concern));
             assert!(command.contains_key("maxTimeMS"), "{command}");
         } else if WRITES.contains(&name(command)) {
@@ -49,6 +54,7 @@ async fn an_address_weakens_nothing() {
         }
     }
     assert!(reads > 20 && writes > 20, "{reads} reads, {writes} writes");
+    assert_eq!(linearizable, 1);
 }
 
 fn check_write(command: &Document) {

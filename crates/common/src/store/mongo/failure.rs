@@ -13,6 +13,8 @@ pub(super) enum Failure {
     Mongo(mongodb::error::Error),
     /// The answer to a command, some of whose writes have failed.
     Refused(mongodb::bson::Document),
+    /// Too much was under way for it to be begun.
+    NotBegun,
     /// Nobody knows how far it got.
     NoAnswer(Box<dyn Error + Send + Sync>),
     Corrupt(Box<dyn Error + Send + Sync>),
@@ -35,6 +37,7 @@ impl Failure {
     pub(super) fn of_write(self) -> StoreError {
         match self {
             Self::Corrupt(source) => StoreError::Corrupt(source),
+            Self::NotBegun => StoreError::Unavailable(self.into_source()),
             Self::Mongo(ref error) if !was_sent(error) => {
                 StoreError::Unavailable(self.into_source())
             }
@@ -46,6 +49,7 @@ impl Failure {
         match self {
             Self::Mongo(error) => error.into(),
             Self::Refused(answer) => answer.to_string().into(),
+            Self::NotBegun => NoAnswer.into(),
             Self::NoAnswer(source) | Self::Corrupt(source) => source,
         }
     }
@@ -54,7 +58,7 @@ impl Failure {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Corrupt(_) | Self::Refused(_) => false,
-            Self::NoAnswer(_) => true,
+            Self::NotBegun | Self::NoAnswer(_) => true,
             Self::Mongo(error) => {
                 let away = matches!(
                     *error.kind,

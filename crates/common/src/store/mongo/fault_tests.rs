@@ -1,19 +1,24 @@
 //! Appends whose outcome is unknown, on servers of the tests' own.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use mongodb::bson::{Document, doc};
 
-use super::MongoStore;
 use super::nodes::{Nodes, eventually};
+use super::testing::{Scratch, tasks};
+use super::{CALLS, DEADLINE, MongoStore};
 use crate::domain::{Entry, Head};
 use crate::store::contract::fixture::{after, all, channel, fill, text};
 use crate::store::{Appended, LogStore as _, StoreError};
 
+/// What a busy machine may add to a deadline.
+const SLACK: Duration = Duration::from_secs(5);
+
 async fn one_node() -> Option<(Nodes, MongoStore)> {
     let nodes = Nodes::start(1).await?;
-    let store = MongoStore::open(&nodes.url()).await.unwrap();
+    let store = MongoStore::open(&nodes.url(), &tasks()).await.unwrap();
     Some((nodes, store))
 }
 
@@ -167,4 +172,62 @@ async fn a_server_that_stands_still_holds_up_nobody_for_long() {
             std::slice::from_ref(entry)
         );
     }
+}
+
+/// Far more calls than may be under way at once, twice, while nothing is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_server_that_stands_still_do_not_pile_up() {
+    const AT_ONCE: usize = 3000;
+    let Some((nodes, store)) = one_node().await else {
+        return;
+    };
+    let store = Arc::new(store);
+    let stream = channel();
+    fill(&*store, stream, [text("a")]).await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    nodes.freeze(0);
+    for _ in 0..2 {
+        let calls = (0..AT_ONCE).map(|call| {
+            let store = store.clone();
+            async move {
+                match call % 3 {
+                    0 => store.head(stream).await.map(drop),
+                    1 => store.settle(&[(stream, 1)]).await,
+                    _ => append(&store, &first()).await.map(drop),
+                }
+            }
+        });
+        let begun = Instant::now();
+        for outcome in join_all(calls).await {
+            outcome.unwrap_err();
+        }
+        assert!(begun.elapsed() < DEADLINE + SLACK, "{:?}", begun.elapsed());
+        let left = tasks().saturating_sub(before);
+        println!("{left} tasks are left of {AT_ONCE} calls");
+        assert!(left <= CALLS + 100, "{left} tasks");
+    }
+    nodes.thaw(0);
+    eventually("the end of all calls", async || {
+        store.calls.available_permits() == CALLS
+    })
+    .await;
+    eventually("an answer", async || append(&store, &first()).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_what_appends_ends_the_process() {
+    let Some(scratch) = Scratch::new() else {
+        return;
+    };
+    let tasks = tasks();
+    let store = MongoStore::open(&scratch.url(), &tasks).await.unwrap();
+    // Nothing else calls it like this.
+    let outcome = store.appends.append(channel(), Vec::new()).await;
+    assert!(outcome.is_err(), "{outcome:?}");
+    assert!(tasks.have_failed() && tasks.shutdown().is_cancelled());
 }

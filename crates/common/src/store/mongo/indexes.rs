@@ -145,12 +145,20 @@ pub(super) fn messages() -> Document {
 /// `common` for entries that are no messages, as a query has to say it to be answered from
 /// [`OTHERS`]: a partial index knows no "unequal".
 pub(super) fn others(common: &Document) -> Document {
-    let side = |comparison: &str| {
-        let mut side = common.clone();
+    others_of(std::slice::from_ref(common))
+}
+
+/// [`others`] of any of these `parts`.
+pub(super) fn others_of(parts: &[Document]) -> Document {
+    let side = |part: &Document, comparison: &str| {
+        let mut side = part.clone();
         side.insert("kind", doc! { comparison: "message.created" });
         side
     };
-    doc! { "$or": [side("$lt"), side("$gt")] }
+    let sides = parts
+        .iter()
+        .flat_map(|part| [side(part, "$lt"), side(part, "$gt")]);
+    doc! { "$or": sides.collect::<Vec<_>>() }
 }
 
 /// What a query says to be answered from [`PENDING`].

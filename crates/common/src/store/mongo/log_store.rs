@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use super::{Failure, MongoStore, entry, messages, pending, reads, settle, trim};
 use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
 use crate::store::run::{NOT_A_RUN, is_run};
-use crate::store::{Appended, Claim, LogStore, Page, PendingPage, StoreError, Window};
+use crate::store::{
+    Appended, Claim, LogStore, OldPage, Page, Pending, PendingPage, StoreError, Window,
+};
 
 #[async_trait]
 impl LogStore for MongoStore {
@@ -106,6 +108,22 @@ impl LogStore for MongoStore {
             .await
     }
 
+    async fn pending_lately(
+        &self,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        let entries = self.entries.clone();
+        self.read(async move { pending::lately(&entries, since, limit).await })
+            .await
+    }
+
+    async fn pending_later(&self, than: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError> {
+        let entries = self.entries.clone();
+        self.read(async move { pending::later(&entries, than, limit).await })
+            .await
+    }
+
     async fn claim(&self, claims: &[Claim], now: Timestamp) -> Result<Vec<bool>, StoreError> {
         let (database, entries) = (self.database.clone(), self.entries.clone());
         let claims = claims.to_vec();
@@ -122,6 +140,17 @@ impl LogStore for MongoStore {
     async fn floor(&self, stream: StreamId) -> Result<Seq, StoreError> {
         let floors = self.floors.clone();
         self.read(async move { trim::floor(&floors, stream).await })
+            .await
+    }
+
+    async fn old_entries(
+        &self,
+        before: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<OldPage, StoreError> {
+        let entries = self.entries.clone();
+        self.read(async move { trim::old(&entries, before, after, limit).await })
             .await
     }
 

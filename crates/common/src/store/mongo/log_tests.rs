@@ -131,6 +131,24 @@ async fn queries_look_only_at_what_they_find() {
             find(trim::under(stream, 40), doc! {}, 10, indexes::OTHERS),
             12,
         ),
+        (
+            find(
+                trim::others_after(None),
+                doc! { "s": 1, "n": 1 },
+                5,
+                indexes::OTHERS,
+            ),
+            14,
+        ),
+        (
+            find(
+                trim::others_after(Some((first, 95))),
+                doc! { "s": 1, "n": 1 },
+                5,
+                indexes::OTHERS,
+            ),
+            18,
+        ),
     ] {
         let (keys, documents) = examined(&database, command.clone()).await;
         assert!(keys <= most, "{keys} keys for {command}");
@@ -253,6 +271,10 @@ async fn entries_that_cannot_be_read_are_passed_over() {
     let mut expected: Vec<_> = streams.iter().flat_map(|s| [(*s, 2), (*s, 4)]).collect();
     expected.sort_by_key(|(stream, seq)| (stream.to_bytes(), *seq));
     assert_eq!(found, expected);
+    // A kind that is not known, and one that is and changes no state.
+    store.pending_in(streams[0], 0, 9).await.unwrap_err();
+    let rest = store.pending_in(streams[0], 1, 9).await.unwrap();
+    assert_eq!(rest.iter().map(|e| e.seq).collect::<Vec<_>>(), [2, 4]);
     let error = store.newest(streams[0], 9).await.unwrap_err();
     assert!(
         matches!(error, crate::store::StoreError::Corrupt(_)),

@@ -13,6 +13,7 @@ mod field;
 mod find;
 mod groups;
 mod indexes;
+mod lease;
 mod log_store;
 mod message_changes;
 mod messages;
@@ -34,6 +35,8 @@ mod entry_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod links;
+#[cfg(test)]
 mod log_tests;
 #[cfg(test)]
 pub(crate) mod nodes;
@@ -44,17 +47,22 @@ mod recording;
 #[cfg(test)]
 mod rollback_tests;
 #[cfg(test)]
+mod stale_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::RawDocumentBuf;
 use mongodb::options::{Acknowledgment, WriteConcern};
 use mongodb::{Collection, Database};
-use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::StoreError;
+use crate::tasks::Tasks;
 use append::Appends;
 use failure::{Failure, NoAnswer};
 
@@ -69,6 +77,12 @@ const DEADLINE: Duration = Duration::from_secs(6);
 /// [`DEADLINE`], so that connections come back from whoever has stopped waiting.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Calls under way at once, among them those that nobody waits for any more: a MongoDB that
+/// takes requests and answers none must not fill this process's memory. One more waits for its
+/// turn, within its deadline. Many more than there are connections (see `open`), so that calls
+/// held up by a primary that is gone leave room for the next one's.
+const CALLS: usize = 1000;
+
 /// What every write waits for.
 fn write_concern() -> WriteConcern {
     let majority = WriteConcern::builder().w(Acknowledgment::Majority);
@@ -81,21 +95,22 @@ pub struct MongoStore {
     entries: Collection<RawDocumentBuf>,
     floors: Collection<RawDocumentBuf>,
     appends: Appends,
+    calls: Arc<Semaphore>,
     /// Where the driver's futures run.
-    runtime: Handle,
+    tasks: Tasks,
 }
 
 impl MongoStore {
     /// `database` promises majority reads and writes already (see `open`).
-    fn new(database: Database) -> Self {
-        let runtime = Handle::current();
+    fn new(database: Database, tasks: &Tasks) -> Self {
         let entries = database.collection(entry::ENTRIES);
         Self {
             floors: database.collection(trim::FLOORS),
-            appends: Appends::start(entries.clone(), &runtime),
+            appends: Appends::start(entries.clone(), tasks),
             entries,
             database,
-            runtime,
+            calls: Arc::new(Semaphore::new(CALLS)),
+            tasks: tasks.clone(),
         }
     }
 
@@ -119,14 +134,25 @@ impl MongoStore {
     /// What a piece of work comes to, in time.
     ///
     /// It runs in a task of its own, because a future of the driver that is dropped between
-    /// request and answer costs its connection; and on the runtime that the store was opened
-    /// on, because connections belong to the runtime that made them, and those of HTTP workers
-    /// end before the log does.
+    /// request and answer costs its connection; and on the process's runtime, because
+    /// connections belong to the runtime that made them, and those of HTTP workers end before
+    /// the log does.
     async fn answer<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(DEADLINE, self.runtime.spawn(work)).await {
+        let deadline = Instant::now() + DEADLINE;
+        let turn = self.calls.clone().acquire_owned();
+        let Ok(Ok(turn)) = timeout_at(deadline, turn).await else {
+            return Err(Failure::NotBegun);
+        };
+        let working = self.tasks.runtime().spawn(async move {
+            let done = work.await;
+            // Kept to the end, whether or not anybody waits for it.
+            drop(turn);
+            done
+        });
+        match timeout_at(deadline, working).await {
             Ok(Ok(done)) => done,
             Ok(Err(ended)) => Err(Failure::NoAnswer(ended.into())),
             Err(_) => Err(Failure::NoAnswer(NoAnswer.into())),

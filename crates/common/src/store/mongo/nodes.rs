@@ -3,18 +3,16 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use secrecy::SecretString;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::TcpListener;
 
 use super::entry;
+use super::links::{Links, Proxy};
 use super::testing::env;
 use crate::domain::{Entry, EntryId};
 
@@ -23,6 +21,10 @@ use crate::domain::{Entry, EntryId};
 pub(crate) struct Nodes {
     folder: PathBuf,
     nodes: Vec<Node>,
+    links: Arc<Links>,
+    /// After how long without a majority a primary steps down, and without a primary another
+    /// node stands for election.
+    election_timeout: Duration,
 }
 
 struct Node {
@@ -36,6 +38,11 @@ impl Nodes {
     /// A replica set of so many nodes, with a primary. None, said aloud, where TIDINGS_TEST_MONGOD
     /// does not name the program; in CI that is a failure.
     pub(crate) async fn start(count: usize) -> Option<Self> {
+        Self::start_with(count, Duration::from_secs(2)).await
+    }
+
+    /// With a primary that is patient for so long.
+    pub(crate) async fn start_with(count: usize, election_timeout: Duration) -> Option<Self> {
         let Some(program) = env("TIDINGS_TEST_MONGOD") else {
             assert_ne!(
                 env("CI").as_deref(),
@@ -49,6 +56,8 @@ impl Nodes {
         let mut this = Self {
             folder,
             nodes: Vec::new(),
+            links: Arc::default(),
+            election_timeout,
         };
         for _ in 0..count {
             this.add(&program).await;
@@ -81,7 +90,8 @@ impl Nodes {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let proxy = Proxy::start(port).await;
+        self.links.add(process.id());
+        let proxy = Proxy::start(self.nodes.len(), port, self.links.clone()).await;
         self.nodes.push(Node {
             port,
             proxy,
@@ -95,7 +105,8 @@ impl Nodes {
             doc! { "_id": i32::try_from(id).unwrap(), "host": host }
         };
         let members: Vec<Document> = self.nodes.iter().enumerate().map(member).collect();
-        let settings = doc! { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 };
+        let timeout = i32::try_from(self.election_timeout.as_millis()).unwrap();
+        let settings = doc! { "electionTimeoutMillis": timeout, "heartbeatIntervalMillis": 500 };
         let config = doc! { "_id": "test", "members": members, "settings": settings };
         for node in 0..self.nodes.len() {
             eventually("a node's start", async || {
@@ -105,7 +116,22 @@ impl Nodes {
         }
         let initiated = self.ask(0, doc! { "replSetInitiate": config }).await;
         assert!(initiated.is_some());
-        self.primary().await;
+        self.elect(0).await;
+    }
+
+    /// Makes a node stand for election at once, and waits until it has been elected.
+    pub(crate) async fn elect(&self, node: usize) {
+        eventually("an election", async || {
+            // Refused for as long as the node is not ready for it, or is the primary.
+            drop(self.ask(node, doc! { "replSetStepUp": 1 }).await);
+            self.is_primary(node).await
+        })
+        .await;
+    }
+
+    pub(crate) async fn is_primary(&self, node: usize) -> bool {
+        let hello = self.ask(node, doc! { "hello": 1 }).await;
+        hello.is_some_and(|hello| hello.get("isWritablePrimary") == Some(&true.into()))
     }
 
     /// An address of all of them, with a database's name.
@@ -123,8 +149,7 @@ impl Nodes {
         let mut primary = None;
         eventually("an election", async || {
             for node in 0..self.nodes.len() {
-                let hello = self.ask(node, doc! { "hello": 1 }).await;
-                if hello.is_some_and(|hello| hello.get("isWritablePrimary") == Some(&true.into())) {
+                if self.is_primary(node).await {
                     primary = Some(node);
                 }
             }
@@ -182,10 +207,15 @@ impl Nodes {
 
     /// Writes an entry that only this node has.
     pub(crate) async fn write_alone(&self, node: usize, entry: &Entry) {
+        self.write_at(node, entry, doc! { "w": 1 }).await;
+    }
+
+    /// Writes an entry through one node, and waits as the write concern says.
+    pub(crate) async fn write_at(&self, node: usize, entry: &Entry, concern: Document) {
         let insert = doc! {
             "insert": entry::ENTRIES,
             "documents": [Document::try_from(&entry::encode(entry).unwrap()).unwrap()],
-            "writeConcern": { "w": 1 },
+            "writeConcern": concern,
         };
         let answer = self.alone(node).await.run_command(insert).await.unwrap();
         assert_eq!(answer.get("n"), Some(&1.into()), "{answer}");
@@ -193,10 +223,20 @@ impl Nodes {
 
     /// The answers to the next so many inserts are lost, after they have taken effect.
     pub(crate) fn lose_answers(&self, node: usize, count: usize) {
-        self.nodes[node]
-            .proxy
-            .to_lose
-            .store(count, Ordering::SeqCst);
+        self.nodes[node].proxy.lose_answers(count);
+    }
+
+    /// A node and its peers hear nothing of each other any more; clients reach it alone.
+    pub(crate) fn cut_off(&self, node: usize) {
+        let all = 0..self.nodes.len();
+        let others = all.filter(|other| *other != node);
+        let cut =
+            others.flat_map(|other| [(Some(node), other), (Some(other), node), (None, other)]);
+        self.links.cut(cut);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.links.cut([]);
     }
 
     /// The node stands still, and does not know it.
@@ -239,73 +279,4 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
 async fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     listener.local_addr().unwrap().port()
-}
-
-/// Passes everything on, but for answers that are to be lost.
-struct Proxy {
-    port: u16,
-    to_lose: Arc<AtomicUsize>,
-}
-
-impl Proxy {
-    async fn start(server: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let to_lose = Arc::new(AtomicUsize::new(0));
-        let kept = to_lose.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server, kept.clone()));
-            }
-        });
-        Self { port, to_lose }
-    }
-}
-
-/// Serves one connection until either side ends it, or an answer is lost.
-async fn pass(client: TcpStream, server: u16, to_lose: Arc<AtomicUsize>) {
-    let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else {
-        return;
-    };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let loses = Notify::new();
-    let upwards = async {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let length = from_client.read(&mut buffer).await.unwrap_or(0);
-            let one_less = |left: usize| left.checked_sub(1);
-            if is_insert(&buffer[..length])
-                && to_lose
-                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
-                    .is_ok()
-            {
-                loses.notify_one();
-            }
-            if length == 0 || to_server.write_all(&buffer[..length]).await.is_err() {
-                return;
-            }
-        }
-    };
-    let downwards = async {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let length = from_server.read(&mut buffer).await.unwrap_or(0);
-            // Nothing is under way on a connection that does not belong to one command.
-            let lost = tokio::time::timeout(Duration::ZERO, loses.notified()).await;
-            if length == 0 || lost.is_ok() || to_client.write_all(&buffer[..length]).await.is_err()
-            {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = upwards => {}
-        () = downwards => {}
-    }
-}
-
-fn is_insert(request: &[u8]) -> bool {
-    let name = b"\x02insert\0";
-    request.windows(name.len()).any(|window| window == name)
 }

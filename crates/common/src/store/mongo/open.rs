@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::{MongoStore, schema, write_concern};
+use crate::tasks::Tasks;
 
 /// How long an operation waits for a primary.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
@@ -65,23 +66,24 @@ impl OpenError {
 impl MongoStore {
     /// Connects, and makes sure that collections and indexes are there. Tries for half a minute
     /// while nobody answers or there is no primary, and says so in the program's log; waits as
-    /// long as it takes where an index must be built.
+    /// long as it takes where an index must be built. What it does in the background are `tasks`.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
-    pub async fn open(url: &SecretString) -> Result<Self, OpenError> {
+    pub async fn open(url: &SecretString, tasks: &Tasks) -> Result<Self, OpenError> {
         let (options, name) = options(url).await?;
-        Self::connect(options, &name, TRYING).await
+        Self::connect(options, &name, TRYING, tasks).await
     }
 
     pub(super) async fn connect(
         options: ClientOptions,
         name: &str,
         patience: Duration,
+        tasks: &Tasks,
     ) -> Result<Self, OpenError> {
         let client = Client::with_options(options.clone()).map_err(|_| OpenError::Address)?;
-        let store = Self::new(client.database(name));
+        let store = Self::new(client.database(name), tasks);
         let end = Instant::now() + patience;
         loop {
             match store.prepare(&options).await {
@@ -108,7 +110,8 @@ impl MongoStore {
         }
         let database = self.database.clone();
         let create = self
-            .runtime
+            .tasks
+            .runtime()
             .spawn(async move { schema::create(&database).await });
         match create.await {
             Ok(created) => created.map_err(OpenError::of),

@@ -8,12 +8,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::indexes::{LOG, STATE};
 use super::open::{check_hello, options};
-use super::testing::Scratch;
+use super::testing::{Scratch, tasks};
 use super::{MongoStore, OpenError};
 use crate::store::StateStore as _;
 
 async fn refused(url: &str) -> OpenError {
-    MongoStore::open(&SecretString::from(url))
+    MongoStore::open(&SecretString::from(url), &tasks())
         .await
         .err()
         .unwrap()
@@ -59,7 +59,7 @@ async fn a_mongodb_that_does_not_answer_is_tried_for_a_while() {
     let (options, name) = options(&url).await.unwrap();
     let begun = Instant::now();
     let patience = Duration::from_secs(6);
-    let refused = MongoStore::connect(options, &name, patience).await;
+    let refused = MongoStore::connect(options, &name, patience, &tasks()).await;
     let error = refused.err().unwrap();
     assert!(matches!(error, OpenError::Unreachable(_)), "{error}");
     // A try takes 5 seconds: this was more than one.

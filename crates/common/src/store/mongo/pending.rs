@@ -2,13 +2,13 @@
 
 use mongodb::bson::{Document, RawDocument, doc};
 
-use super::field::{self, binary, signed, stream_name};
+use super::field::{self, binary, signed, stream_name, uuid};
 use super::indexes::PENDING;
-use super::reads::{Entries, STREAMS, collect, find, hint, names};
+use super::reads::{Entries, ROUND, STREAMS, collect, find, hint, names};
 use super::{Failure, PATIENCE, entry};
 use crate::domain::{Entry, Seq, StreamId, Timestamp};
-use crate::store::pending_page::Filling;
-use crate::store::{Pending, PendingPage};
+use crate::store::pending_page::{Filling, Next};
+use crate::store::{Claim, Pending, PendingPage};
 
 pub(super) async fn of_stream(
     entries: &Entries,
@@ -19,10 +19,67 @@ pub(super) async fn of_stream(
     let filter = doc! {
         "s": stream_name(stream), "n": { "$gt": signed(after) }, "pending": { "$exists": true },
     };
-    let finding = find(entries, filter, PENDING)
+    let mut found = Vec::new();
+    if limit == 0 {
+        return Ok(found);
+    }
+    // One more, so that a page that is not full is known to be the last.
+    let batch = u32::try_from(limit).map_or(ROUND, |limit| limit.min(ROUND) + 1);
+    let mut cursor = find(entries, filter, PENDING)
         .sort(doc! { "n": 1 })
-        .projection(entry::projection());
-    collect(finding, limit, entry::decode).await
+        .projection(entry::projection())
+        .batch_size(batch)
+        .await?;
+    while found.len() < limit && cursor.advance().await? {
+        let stored = cursor.current();
+        let read = entry::decode(stored).map_err(Failure::of_read);
+        match Next::of(read, field::text(stored, "kind").ok()) {
+            Next::Entry(entry) => found.push(*entry),
+            Next::PassOver => {}
+            Next::Unreadable(error) if found.is_empty() => return Err(Failure::corrupt(error)),
+            Next::Unreadable(_) => break,
+        }
+    }
+    Ok(found)
+}
+
+/// Ids tell when they were made. What cannot be read is reported by whoever reads all that is
+/// pending.
+pub(super) async fn lately(
+    entries: &Entries,
+    since: Timestamp,
+    limit: usize,
+) -> Result<Vec<Pending>, Failure> {
+    let mut first = [0; 16];
+    first[..6].copy_from_slice(&since.as_millis().to_be_bytes()[2..]);
+    let filter = doc! { "_id": { "$gte": uuid(&first) }, "pending": { "$exists": true } };
+    let mut projection = entry::projection();
+    projection.insert("pending", 1);
+    let finding = find(entries, filter, "_id_")
+        .sort(doc! { "_id": 1 })
+        .projection(projection);
+    let found = collect(finding, limit, |stored| Ok(pending(stored).ok()));
+    Ok(found.await?.into_iter().flatten().collect())
+}
+
+/// Answered from the index alone.
+pub(super) async fn later(
+    entries: &Entries,
+    than: Timestamp,
+    limit: usize,
+) -> Result<Vec<Claim>, Failure> {
+    let filter = doc! { "s": { "$gt": binary(&[]) }, "pending": { "$gt": than.as_millis() } };
+    let finding = find(entries, filter, PENDING)
+        .sort(doc! { "s": 1, "n": 1 })
+        .projection(doc! { "_id": 0, "s": 1, "n": 1, "pending": 1 });
+    let found = collect(finding, limit, |stored| {
+        let Ok((stream, seq)) = position(stored) else {
+            return Ok(None);
+        };
+        let seen = field::timestamp(stored, "pending")?;
+        Ok(Some(Claim { stream, seq, seen }))
+    });
+    Ok(found.await?.into_iter().flatten().collect())
 }
 
 /// Finds out by one seek per stream. That `pending` is a number is for the planner, which

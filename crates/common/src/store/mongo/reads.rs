@@ -3,7 +3,7 @@
 use mongodb::Collection;
 use mongodb::action::Find;
 use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
-use mongodb::options::Hint;
+use mongodb::options::{Hint, ReadConcern};
 
 use super::field::{self, binary, signed, stream_name};
 use super::indexes::POSITION;
@@ -11,7 +11,7 @@ use super::{Failure, PATIENCE, entry};
 use crate::domain::{Entry, Head, Key, Seq, StreamId};
 
 /// Entries come over the wire at most so many at a time.
-const ROUND: u32 = 1000;
+pub(super) const ROUND: u32 = 1000;
 /// Streams asked for in one command.
 pub(super) const STREAMS: usize = 1000;
 
@@ -93,13 +93,18 @@ pub(super) async fn heads(entries: &Entries, streams: &[StreamId]) -> Result<Vec
     Ok(streams.iter().map(head).collect())
 }
 
+/// Looks for one entry, and has a majority confirm that its primary is the one, after everything
+/// that the caller has read before: what is refused rests on this answer. A primary that has been
+/// replaced and does not know it yet answers other reads as of then, and this one not at all.
 pub(super) async fn by_key(
     entries: &Entries,
     stream: StreamId,
     key: Key,
 ) -> Result<Option<Entry>, Failure> {
     let filter = doc! { "s": stream_name(stream), "key": binary(key.as_bytes()) };
-    let finding = find(entries, filter, super::indexes::KEY).projection(entry::projection());
+    let finding = find(entries, filter, super::indexes::KEY)
+        .projection(entry::projection())
+        .read_concern(ReadConcern::linearizable());
     Ok(collect(finding, 1, entry::decode).await?.pop())
 }
 

@@ -9,8 +9,10 @@ use secrecy::SecretString;
 
 use super::MongoStore;
 use super::open::{TRYING, options};
+use super::testing::tasks;
 use crate::domain::{
-    Change, ChannelId, GroupId, GroupKind, Key, Role, SessionId, StreamId, Timestamp, User, UserId,
+    Change, ChannelId, GroupId, GroupKind, Key, Role, ServerId, SessionId, StreamId, Timestamp,
+    User, UserId,
 };
 use crate::store::contract::fixture::{apply, commit, edit, fence, fill, text};
 use crate::store::{BusLayout, Claim, IdWindow, NewUser, Store, Window};
@@ -29,7 +31,9 @@ impl Recording {
                 commands.lock().unwrap().push(started.command);
             }
         }));
-        MongoStore::connect(options, &name, TRYING).await.unwrap()
+        MongoStore::connect(options, &name, TRYING, &tasks())
+            .await
+            .unwrap()
     }
 
     pub(super) fn take(&self) -> Vec<Document> {
@@ -83,6 +87,9 @@ async fn exercise_state(store: &dyn Store, user: UserId) -> (GroupId, ChannelId)
     };
     store.agree(layout).await.unwrap();
     store.begin_epoch().await.unwrap();
+    let lifetime = std::time::Duration::from_secs(1);
+    let leased = store.lease("work", ServerId::generate(), lifetime).await;
+    assert!(leased.unwrap());
     store.check().await.unwrap();
     (group, channel)
 }
@@ -211,6 +218,9 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
     assert!(!store.pending(late, None, 9).await.unwrap().items.is_empty());
     let after = Some((stream, 1));
     store.pending(late, after, 9).await.unwrap();
+    let early = Timestamp::from_millis(0);
+    assert!(!store.pending_later(early, 9).await.unwrap().is_empty());
+    assert!(!store.pending_lately(early, 9).await.unwrap().is_empty());
     let claim = Claim {
         stream,
         seq: 1,
@@ -219,6 +229,10 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
     assert_eq!(store.claim(&[claim], late).await.unwrap(), [true]);
     let settled: Vec<_> = pending.iter().map(|entry| (stream, entry.seq)).collect();
     store.settle(&settled).await.unwrap();
+    for after in [None, after] {
+        let page = store.old_entries(late, after, 9).await.unwrap();
+        assert!(!page.streams.is_empty());
+    }
     assert!(store.trim(stream, 7).await.unwrap() > 0);
     assert_eq!(store.floor(stream).await.unwrap(), 7);
 }

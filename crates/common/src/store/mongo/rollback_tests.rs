@@ -8,6 +8,7 @@ mod long {
     use crate::store::contract::fixture::{after, all, channel, channel_id, fill, text};
     use crate::store::mongo::fault_tests::{append, is_uncertain};
     use crate::store::mongo::nodes::{Nodes, eventually};
+    use crate::store::mongo::testing::tasks;
     use crate::store::mongo::{MongoStore, entry, field};
     use crate::store::{LogStore as _, Window};
 
@@ -16,7 +17,7 @@ mod long {
         let Some(nodes) = Nodes::start(3).await else {
             return;
         };
-        let store = MongoStore::open(&nodes.url()).await.unwrap();
+        let store = MongoStore::open(&nodes.url(), &tasks()).await.unwrap();
         let stream = channel();
         let mut committed = fill(&store, stream, [text("a"), text("b")]).await;
         let head = committed[1].head();

@@ -1,12 +1,14 @@
 //! The state in MongoDB.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use mongodb::Database;
 
-use super::{MongoStore, accounts, apply, groups, schema};
+use super::{MongoStore, accounts, apply, groups, lease, schema};
 use crate::domain::{
-    ChannelId, Group, GroupId, Key, Member, Membership, Seq, Session, SessionId, StreamId,
-    Timestamp, User, UserId,
+    ChannelId, Group, GroupId, Key, Member, Membership, Seq, ServerId, Session, SessionId,
+    StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
@@ -38,6 +40,16 @@ impl StateStore for MongoStore {
 
     async fn begin_epoch(&self) -> Result<u64, StoreError> {
         call!(self.write: |database| schema::begin_epoch(database))
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: ServerId,
+        lifetime: Duration,
+    ) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        call!(self.write: |database| lease::take(database, &name, holder, lifetime))
     }
 
     async fn check(&self) -> Result<Option<Timestamp>, StoreError> {

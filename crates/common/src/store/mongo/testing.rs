@@ -2,11 +2,13 @@
 
 use mongodb::Client;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use super::nodes::Nodes;
 
 use super::MongoStore;
 use crate::domain::EntryId;
+use crate::tasks::Tasks;
 
 /// A database of its own, dropped with all that is in it.
 pub(crate) struct Scratch {
@@ -48,7 +50,7 @@ impl Scratch {
 
     /// As another process would open it.
     pub(crate) async fn open(&self) -> MongoStore {
-        MongoStore::open(&self.url()).await.unwrap()
+        MongoStore::open(&self.url(), &tasks()).await.unwrap()
     }
 
     /// The database, past the store, with nothing promised.
@@ -70,6 +72,11 @@ impl Drop for Scratch {
             });
         });
     }
+}
+
+/// Tasks that end with the test.
+pub(crate) fn tasks() -> Tasks {
+    Tasks::new(CancellationToken::new())
 }
 
 #[expect(

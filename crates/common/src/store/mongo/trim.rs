@@ -4,10 +4,12 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::ReturnDocument;
 
-use super::field::{self, signed, stream_name};
+use super::field::{self, binary, signed, stream_name};
 use super::reads::{self, Entries, collect, find};
 use super::{Failure, PATIENCE, indexes, outcome};
-use crate::domain::{Seq, StreamId};
+use crate::domain::{Seq, StreamId, Timestamp};
+use crate::store::OldPage;
+use crate::store::old_page::old_page;
 
 /// The collection of floors: `_id` is the stream, `n` the floor.
 pub(super) const FLOORS: &str = "floors";
@@ -59,6 +61,35 @@ pub(super) fn under(stream: StreamId, floor: Seq) -> Document {
         "n": { "$lte": signed(floor) },
         "pending": { "$exists": false },
     })
+}
+
+/// Entries that are no messages, in order: those behind `after`.
+pub(super) fn others_after(after: Option<(StreamId, Seq)>) -> Document {
+    let Some((stream, seq)) = after else {
+        return indexes::others(&doc! { "s": { "$gt": binary(&[]) } });
+    };
+    let stream = stream_name(stream);
+    indexes::others_of(&[
+        doc! { "s": stream.clone(), "n": { "$gt": signed(seq) } },
+        doc! { "s": { "$gt": stream } },
+    ])
+}
+
+pub(super) async fn old(
+    entries: &Entries,
+    before: Timestamp,
+    after: Option<(StreamId, Seq)>,
+    limit: usize,
+) -> Result<OldPage, Failure> {
+    let finding = find(entries, others_after(after), indexes::OTHERS)
+        .sort(doc! { "s": 1, "n": 1 })
+        .projection(doc! { "_id": 0, "s": 1, "n": 1, "at": 1 });
+    let looked_at = collect(finding, limit, |stored| {
+        let (stream, seq) = (field::stream(stored, "s")?, field::unsigned(stored, "n")?);
+        Ok((stream, seq, field::timestamp(stored, "at")?))
+    });
+    let looked_at = looked_at.await?;
+    Ok(old_page(&looked_at, before, looked_at.len() >= limit))
 }
 
 /// Deletes up to [`PART`] entries at or below the floor; answers how many were found and how

@@ -7,7 +7,9 @@ use super::row::{self, ENTRY, signed};
 use super::{Failure, SqliteStore, messages, pending};
 use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
 use crate::store::run::{NOT_A_RUN, copied_message, is_run};
-use crate::store::{Appended, Claim, LogStore, Page, PendingPage, StoreError, Window, doc};
+use crate::store::{
+    Appended, Claim, LogStore, OldPage, Page, Pending, PendingPage, StoreError, Window, doc,
+};
 
 #[async_trait]
 impl LogStore for SqliteStore {
@@ -101,6 +103,20 @@ impl LogStore for SqliteStore {
             .await
     }
 
+    async fn pending_lately(
+        &self,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        self.read(move |connection| pending::lately(connection, since, limit))
+            .await
+    }
+
+    async fn pending_later(&self, than: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError> {
+        self.read(move |connection| pending::later(connection, than, limit))
+            .await
+    }
+
     async fn claim(&self, claims: &[Claim], now: Timestamp) -> Result<Vec<bool>, StoreError> {
         let claims = claims.to_vec();
         self.write(move |connection| pending::claim(connection, &claims, now))
@@ -115,6 +131,16 @@ impl LogStore for SqliteStore {
 
     async fn floor(&self, stream: StreamId) -> Result<Seq, StoreError> {
         self.read(move |connection| pending::floor(connection, stream))
+            .await
+    }
+
+    async fn old_entries(
+        &self,
+        before: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> Result<OldPage, StoreError> {
+        self.read(move |connection| pending::old(connection, before, after, limit))
             .await
     }
 

@@ -5,8 +5,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::row::{self, ENTRY, signed};
 use super::{Failure, log_store};
 use crate::domain::{Entry, Seq, StreamId, Timestamp};
-use crate::store::pending_page::Filling;
-use crate::store::{Claim, Pending, PendingPage, StoreError};
+use crate::store::old_page::old_page;
+use crate::store::pending_page::{Filling, Next};
+use crate::store::{Claim, OldPage, Pending, PendingPage, StoreError};
 
 /// Entries deleted in one transaction.
 pub(super) const PART: u64 = 500;
@@ -16,7 +17,7 @@ pub(super) const PART: u64 = 500;
 const PENDING: &str = "FROM entries INDEXED BY entries_pending WHERE pending IS NOT NULL";
 
 pub(super) fn of_stream_sql() -> String {
-    format!("SELECT {ENTRY} {PENDING} AND s = ?1 AND n > ?2 ORDER BY n LIMIT ?3")
+    format!("SELECT {ENTRY} {PENDING} AND s = ?1 AND n > ?2 ORDER BY n")
 }
 
 pub(super) fn of_stream(
@@ -26,12 +27,21 @@ pub(super) fn of_stream(
     limit: usize,
 ) -> Result<Vec<Entry>, Failure> {
     let mut statement = connection.prepare_cached(&of_stream_sql())?;
-    statement
-        .query_and_then(
-            params![stream.to_bytes(), signed(after), row::limit(limit)],
-            row::entry,
-        )?
-        .collect()
+    let mut rows = statement.query(params![stream.to_bytes(), signed(after)])?;
+    let mut found = Vec::new();
+    // Rows are read as they are asked for.
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let kind = row.get_ref(3)?.as_str().ok();
+        match Next::of(row::entry(row).map_err(StoreError::from), kind) {
+            Next::Entry(entry) => found.push(*entry),
+            Next::PassOver => {}
+            Next::Unreadable(error) if found.is_empty() => return Err(Failure::corrupt(error)),
+            Next::Unreadable(_) => break,
+        }
+    }
+    Ok(found)
 }
 
 pub(super) const ANY_SQL: &str = "SELECT 1 FROM entries INDEXED BY entries_pending
@@ -64,11 +74,7 @@ pub(super) fn of_all(
     after: Option<(StreamId, Seq)>,
     limit: usize,
 ) -> Result<PendingPage, Failure> {
-    let (stream, seq) = match after {
-        Some((stream, seq)) => (stream.to_bytes().to_vec(), signed(seq)),
-        // Before every name.
-        None => (Vec::new(), 0),
-    };
+    let (stream, seq) = bound(after);
     let mut filling = Filling::new(limit);
     let mut statement = connection.prepare_cached(&of_all_sql())?;
     let mut rows = statement.query(params![before.as_millis(), stream, seq])?;
@@ -81,6 +87,14 @@ pub(super) fn of_all(
         filling.add(position(row).ok(), read, || place(row));
     }
     Ok(filling.finish(false))
+}
+
+fn bound(after: Option<(StreamId, Seq)>) -> (Vec<u8>, i64) {
+    match after {
+        Some((stream, seq)) => (stream.to_bytes().to_vec(), signed(seq)),
+        // Before every name.
+        None => (Vec::new(), 0),
+    }
 }
 
 fn position(row: &Row<'_>) -> Result<(StreamId, Seq), Failure> {
@@ -101,6 +115,54 @@ fn place(row: &Row<'_>) -> (String, i64) {
         |stream| stream.to_string(),
     );
     (stream, row.get(1).unwrap_or_default())
+}
+
+/// Of the latest entries, which end where those begin that are older.
+const LATEST: i64 = 50_000;
+
+/// Rows are numbered as they are inserted: the latest one is the newest of its stream, which
+/// stays, so no number comes twice.
+pub(super) fn lately_sql() -> String {
+    format!(
+        "SELECT {ENTRY}, pending FROM entries NOT INDEXED
+         WHERE rowid > (SELECT max(rowid) FROM entries) - {LATEST}
+         AND pending IS NOT NULL AND at >= ?1 ORDER BY rowid LIMIT ?2"
+    )
+}
+
+pub(super) fn lately(
+    connection: &Connection,
+    since: Timestamp,
+    limit: usize,
+) -> Result<Vec<Pending>, Failure> {
+    let mut statement = connection.prepare_cached(&lately_sql())?;
+    let mut rows = statement.query(params![since.as_millis(), row::limit(limit)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        // What cannot be read is reported by whoever reads all that is pending.
+        found.extend(pending(row).ok());
+    }
+    Ok(found)
+}
+
+pub(super) const LATER_SQL: &str = "SELECT s, n, pending FROM entries INDEXED BY entries_pending
+     WHERE pending IS NOT NULL AND s > x'' AND pending > ?1 ORDER BY s, n LIMIT ?2";
+
+pub(super) fn later(
+    connection: &Connection,
+    than: Timestamp,
+    limit: usize,
+) -> Result<Vec<Claim>, Failure> {
+    let mut statement = connection.prepare_cached(LATER_SQL)?;
+    let mut rows = statement.query(params![than.as_millis(), row::limit(limit)])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if let Ok((stream, seq)) = position(row) {
+            let seen = row::timestamp(row, 2)?;
+            found.push(Claim { stream, seq, seen });
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn claim(
@@ -158,6 +220,26 @@ pub(super) fn raise_floor(
             .execute(params![stream.to_bytes(), signed(floor)])?;
     }
     Ok(())
+}
+
+pub(super) const OLD_SQL: &str = "SELECT s, n, at FROM entries INDEXED BY entries_others
+     WHERE kind <> 'message.created' AND (s, n) > (?1, ?2) ORDER BY s, n LIMIT ?3";
+
+pub(super) fn old(
+    connection: &Connection,
+    before: Timestamp,
+    after: Option<(StreamId, Seq)>,
+    limit: usize,
+) -> Result<OldPage, Failure> {
+    let (stream, seq) = bound(after);
+    let mut statement = connection.prepare_cached(OLD_SQL)?;
+    let looked_at: Vec<_> = statement
+        .query_and_then(params![stream, seq, row::limit(limit)], |row| {
+            let (stream, seq) = position(row)?;
+            Ok::<_, Failure>((stream, seq, row::timestamp(row, 2)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(old_page(&looked_at, before, looked_at.len() >= limit))
 }
 
 /// What may go: the newest entry stands above every floor.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::OpenError;
 use super::row;
-use crate::domain::DeploymentId;
+use crate::domain::{DeploymentId, ServerId};
 use crate::store::{BusLayout, Meta};
 
 /// The layout that this program reads and writes.
@@ -119,14 +119,19 @@ CREATE TABLE reactions (
 ) WITHOUT ROWID;
 ";
 
-/// Came after the others; an older database gets it when it is opened.
-const BUS_LAYOUT: &str = "
+/// Came after the others; an older database gets them when it is opened.
+const LATER_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS bus_layout (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     prefix TEXT NOT NULL,
     partitions INTEGER NOT NULL,
     exchanges INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS leases (
+    name TEXT PRIMARY KEY,
+    holder BLOB NOT NULL,
+    until INTEGER NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// The writing connection, with the tables in place.
@@ -180,7 +185,7 @@ fn create(connection: &Connection) -> Result<(), OpenError> {
         .optional()?;
     match schema {
         Some(VERSION) => {
-            transaction.execute_batch(BUS_LAYOUT)?;
+            transaction.execute_batch(LATER_TABLES)?;
             Ok(transaction.commit()?)
         }
         found => Err(OpenError::Schema { found }),
@@ -206,6 +211,24 @@ pub(super) fn agree(
         })
     });
     Ok(recorded?)
+}
+
+/// See [`StateStore::lease`](crate::store::StateStore::lease). Times are in milliseconds.
+pub(super) fn lease(
+    connection: &Connection,
+    name: &str,
+    holder: ServerId,
+    lifetime: Duration,
+) -> Result<bool, super::Failure> {
+    const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+    let sql = format!(
+        "INSERT INTO leases (name, holder, until) VALUES (?1, ?2, {NOW} + ?3)
+         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
+         WHERE holder = excluded.holder OR until <= {NOW}"
+    );
+    let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX / 2);
+    let changed = connection.execute(&sql, params![name, holder.as_bytes(), lifetime])?;
+    Ok(changed == 1)
 }
 
 pub(super) fn begin_epoch(connection: &Connection) -> Result<u64, super::Failure> {

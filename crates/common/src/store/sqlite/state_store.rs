@@ -1,11 +1,13 @@
 //! The state in SQLite: each method is one read transaction, or one job of the writer.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{DEADLINE, SqliteStore, accounts, apply, groups, schema};
 use crate::domain::{
-    ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, Session, SessionId,
-    StreamId, Timestamp, User, UserId,
+    ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, ServerId, Session,
+    SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
@@ -24,6 +26,17 @@ impl StateStore for SqliteStore {
 
     async fn begin_epoch(&self) -> Result<u64, StoreError> {
         self.write(schema::begin_epoch).await
+    }
+
+    async fn lease(
+        &self,
+        name: &str,
+        holder: ServerId,
+        lifetime: Duration,
+    ) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        self.write(move |connection| schema::lease(connection, &name, holder, lifetime))
+            .await
     }
 
     async fn check(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -246,6 +246,45 @@ async fn unreadable_entries_are_left_out_of_what_is_pending() {
     assert_eq!(store.heads(&[second]).await.unwrap(), [3]);
 }
 
+#[tokio::test]
+async fn of_a_stream_what_is_pending_comes_up_to_what_cannot_be_read() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let stream = channel();
+    let edit = |seq| Entry {
+        change: Change::MessageDeleted { message: 1 },
+        ..message(stream, seq)
+    };
+    let run = vec![
+        edit(1),
+        message(stream, 2),
+        edit(3),
+        edit(4),
+        message(stream, 5),
+    ];
+    assert_eq!(store.append(run).await.unwrap().landed, 5);
+    let spoil = |connection: &Connection| {
+        connection.execute("UPDATE entries SET data = '{' WHERE n IN (2, 4)", [])?;
+        Ok(())
+    };
+    store.write(spoil).await.unwrap();
+    // The message is passed over, the change is not.
+    for (after, limit, expected) in [
+        (0, 1, vec![1]),
+        (0, 9, vec![1, 3]),
+        (1, 1, vec![3]),
+        (4, 9, vec![5]),
+    ] {
+        let found = store.pending_in(stream, after, limit).await.unwrap();
+        let seqs: Vec<u64> = found.iter().map(|entry| entry.seq).collect();
+        assert_eq!(seqs, expected, "{after}, {limit}");
+    }
+    let failed = store.pending_in(stream, 3, 9).await.unwrap_err();
+    assert!(matches!(failed, StoreError::Corrupt(_)), "{failed}");
+    let far = Timestamp::from_millis(i64::MAX);
+    assert_eq!(store.pending(far, None, 9).await.unwrap().unreadable, 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn appends_that_wait_together_share_a_commit() {
     let scratch = Scratch::new();
@@ -298,6 +337,9 @@ fn queries_take_their_index() {
         (pending::of_stream_sql(), "entries_pending"),
         (pending::ANY_SQL.to_owned(), "entries_pending"),
         (pending::of_all_sql(), "entries_pending"),
+        (pending::LATER_SQL.to_owned(), "entries_pending"),
+        (pending::lately_sql(), "INTEGER PRIMARY KEY"),
+        (pending::OLD_SQL.to_owned(), "entries_others"),
         (pending::UNDER_FLOOR.to_owned(), "entries_others"),
         (message_changes::COPIES.to_owned(), "entries_copies"),
         (accounts::sessions_sql(Direction::Up), "sessions_of"),

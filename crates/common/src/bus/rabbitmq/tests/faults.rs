@@ -8,22 +8,22 @@ use super::super::codec::tests::largest;
 use super::super::*;
 use super::broker::Admin;
 use super::proxy::Proxy;
-use super::with_broker;
+use super::{tasks, with_broker};
 use crate::bus::contract::{channel, delta, next, next_delta, next_seq, publish, user_in};
 use crate::bus::{Audience, Delivery, Recipients};
 use crate::domain::{Seq, StreamId, UserId};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A bus that reaches the broker through a proxy, which is closed at first.
-async fn behind_proxy(admin: &Admin) -> (RabbitMqBus, Proxy) {
+pub(super) async fn behind_proxy(admin: &Admin) -> (RabbitMqBus, Proxy) {
     let proxy = Proxy::to(admin.address()).await;
     let mut config = admin.config(ConsumerLimits::default());
     config.urls = vec![admin.url_at(proxy.address)];
-    (RabbitMqBus::start(config).unwrap(), proxy)
+    (RabbitMqBus::start(config, &tasks()).unwrap(), proxy)
 }
 
-async fn eventually<T: Future<Output = bool>>(what: &str, condition: impl Fn() -> T) {
+pub(super) async fn eventually<T: Future<Output = bool>>(what: &str, condition: impl Fn() -> T) {
     let waiting = async {
         while !condition().await {
             sleep(Duration::from_millis(10)).await;
@@ -35,7 +35,7 @@ async fn eventually<T: Future<Output = bool>>(what: &str, condition: impl Fn() -
     );
 }
 
-async fn publish_one(bus: &RabbitMqBus, stream: StreamId, seq: Seq) -> bool {
+pub(super) async fn publish_one(bus: &RabbitMqBus, stream: StreamId, seq: Seq) -> bool {
     let user = user_in(1);
     bus.publish(&[delta(stream, seq, &[user])])
         .await
@@ -44,7 +44,10 @@ async fn publish_one(bus: &RabbitMqBus, stream: StreamId, seq: Seq) -> bool {
 }
 
 /// Waits for what a delivery says, whatever deltas come before.
-async fn await_delivery(deliveries: &mut Box<dyn Deliveries>, is_it: fn(&Delivery) -> bool) {
+pub(super) async fn await_delivery(
+    deliveries: &mut Box<dyn Deliveries>,
+    is_it: fn(&Delivery) -> bool,
+) {
     let waiting = async { while !is_it(&deliveries.next().await) {} };
     assert!(timeout(DEADLINE, waiting).await.is_ok(), "it did not come");
 }
@@ -153,7 +156,8 @@ async fn what_came_while_the_server_was_away_is_there_when_it_is_back() {
         eventually("connected", async || bus.control().await.is_ok()).await;
         let mut server = bus.subscribe(ServerId::generate()).await.unwrap();
         server.bindings.bind(1).await.unwrap();
-        let elsewhere = RabbitMqBus::start(admin.config(ConsumerLimits::default())).unwrap();
+        let elsewhere =
+            RabbitMqBus::start(admin.config(ConsumerLimits::default()), &tasks()).unwrap();
         proxy.cut().await;
         await_delivery(&mut server.deliveries, |delivery| {
             matches!(delivery, Delivery::Interrupted)
@@ -176,7 +180,7 @@ async fn addresses_are_tried_in_turn() {
         let nobody = Proxy::to(admin.address()).await;
         let mut config = admin.config(ConsumerLimits::default());
         config.urls.insert(0, admin.url_at(nobody.address));
-        let bus = RabbitMqBus::start(config).unwrap();
+        let bus = RabbitMqBus::start(config, &tasks()).unwrap();
         assert!(publish_one(&bus, channel(), 1).await);
         assert!(bus.control().await.is_ok());
     })
@@ -186,10 +190,10 @@ async fn addresses_are_tried_in_turn() {
 #[tokio::test]
 async fn what_cannot_be_read_is_counted_and_stops_nothing() {
     with_broker(|admin| async move {
-        let bus = RabbitMqBus::start(admin.config(ConsumerLimits::default())).unwrap();
+        let bus = RabbitMqBus::start(admin.config(ConsumerLimits::default()), &tasks()).unwrap();
         let mut other = admin.config(ConsumerLimits::default());
         other.deployment = DeploymentId::generate();
-        let other = RabbitMqBus::start(other).unwrap();
+        let other = RabbitMqBus::start(other, &tasks()).unwrap();
         let mut server = bus.subscribe(ServerId::generate()).await.unwrap();
         server.bindings.bind(1).await.unwrap();
         publish(&other, &[delta(channel(), 1, &[user_in(1)])]).await;
@@ -213,7 +217,7 @@ async fn the_largest_envelope_passes_the_broker() {
         let (codec, envelope) = largest();
         config.partitions = codec.topology.partitions;
         config.exchanges = codec.topology.exchanges;
-        let bus = RabbitMqBus::start(config).unwrap();
+        let bus = RabbitMqBus::start(config, &tasks()).unwrap();
         let Recipients::Users(users) = envelope.to else {
             panic!("{envelope:?}");
         };
@@ -231,7 +235,7 @@ async fn the_largest_envelope_passes_the_broker() {
 #[tokio::test]
 async fn a_flood_is_told_once_a_second() {
     with_broker(|admin| async move {
-        let bus = RabbitMqBus::start(admin.config(super::LIMITS)).unwrap();
+        let bus = RabbitMqBus::start(admin.config(super::LIMITS), &tasks()).unwrap();
         let mut server = bus.subscribe(ServerId::generate()).await.unwrap();
         server.bindings.bind(1).await.unwrap();
         let (stream, user) = (channel(), user_in(1));
@@ -254,7 +258,7 @@ async fn a_flood_is_told_once_a_second() {
 #[tokio::test]
 async fn an_announcement_is_confirmed_when_all_its_messages_are() {
     with_broker(|admin| async move {
-        let bus = RabbitMqBus::start(admin.config(ConsumerLimits::default())).unwrap();
+        let bus = RabbitMqBus::start(admin.config(ConsumerLimits::default()), &tasks()).unwrap();
         let mut server = bus.subscribe(ServerId::generate()).await.unwrap();
         server.bindings.bind(0).await.unwrap();
         // Of two exchanges one is taken away: what needs it fails, and with the connection made
@@ -277,7 +281,7 @@ async fn an_announcement_is_confirmed_when_all_its_messages_are() {
     .await;
 }
 
-mod with_rabbitmqctl {
+pub(super) mod with_rabbitmqctl {
     use super::*;
 
     #[tokio::test]
@@ -286,7 +290,8 @@ mod with_rabbitmqctl {
             if !admin.has_ctl() {
                 return;
             }
-            let bus = RabbitMqBus::start(admin.config(ConsumerLimits::default())).unwrap();
+            let bus =
+                RabbitMqBus::start(admin.config(ConsumerLimits::default()), &tasks()).unwrap();
             let mut server = bus.subscribe(ServerId::generate()).await.unwrap();
             for partition in 0..8 {
                 server.bindings.bind(partition).await.unwrap();
@@ -332,7 +337,7 @@ mod with_rabbitmqctl {
         if !admin.has_ctl() {
             return;
         }
-        let bus = RabbitMqBus::start(admin.config(ConsumerLimits::default())).unwrap();
+        let bus = RabbitMqBus::start(admin.config(ConsumerLimits::default()), &tasks()).unwrap();
         let mut server = bus.subscribe(ServerId::generate()).await.unwrap();
         server.bindings.bind(1).await.unwrap();
         let stream = channel();
@@ -372,7 +377,7 @@ mod with_rabbitmqctl {
         .await;
     }
 
-    fn long_delta(seq: Seq) -> Announcement {
+    pub(in super::super) fn long_delta(seq: Seq) -> Announcement {
         let mut announcement = delta(channel(), seq, &[user_in(1)]);
         announcement.payload = crate::bus::contract::entry(
             channel(),
@@ -385,7 +390,7 @@ mod with_rabbitmqctl {
         announcement
     }
 
-    fn resident_bytes() -> usize {
+    pub(in super::super) fn resident_bytes() -> usize {
         let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
         let pages: usize = pages.split(' ').nth(1).unwrap().parse().unwrap();
         pages * 4096

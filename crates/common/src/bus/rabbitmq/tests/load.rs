@@ -8,7 +8,7 @@ mod long {
     use tokio_util::task::TaskTracker;
 
     use super::super::super::*;
-    use super::super::with_broker;
+    use super::super::{tasks, with_broker};
     use crate::bus::Delivery;
     use crate::bus::contract::{channel, delta, user_in};
 
@@ -23,7 +23,7 @@ mod long {
             let mut config = admin.config(ConsumerLimits::default());
             config.partitions = NonZeroU16::new(PARTITIONS).unwrap();
             config.exchanges = NonZeroU16::new(EXCHANGES).unwrap();
-            let bus = Arc::new(RabbitMqBus::start(config).unwrap());
+            let bus = Arc::new(RabbitMqBus::start(config, &tasks()).unwrap());
             let readers = TaskTracker::new();
             // Two servers, as the balancer would spread the partitions over them.
             for server in 0..2 {

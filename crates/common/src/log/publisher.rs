@@ -1,0 +1,205 @@
+//! One publish of complete entries: fills in what they leave to the state, resolves who is to
+//! hear of each, and waits for the broker's word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
+use tracing::{Span, field};
+
+use super::apply::fill_in;
+use super::groups::Groups;
+use super::trace;
+use crate::bus::{Announcement, Audience, Bus, BusError, Control, Payload, TraceContext};
+use crate::domain::{Change, Entry, Seq, StreamId, UserId};
+use crate::store::{Store, StoreError};
+use crate::telemetry::traces;
+
+/// Longest wait for the broker to confirm a batch, and to take a hint.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
+const HINT_DEADLINE: Duration = Duration::from_secs(1);
+/// Entries whose recipients are looked for at the same time.
+const RESOLVING_AT_ONCE: usize = 16;
+
+/// A complete entry, with the span of what brought it about.
+pub(super) struct Complete {
+    pub(super) entry: Entry,
+    pub(super) span: Span,
+}
+
+/// An entry that the bus has confirmed.
+pub(super) struct Announced {
+    pub(super) position: (StreamId, Seq),
+    pub(super) span: Span,
+}
+
+/// Why an entry was not announced, as far as is known.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAnnounced {
+    #[error("a delta's content or recipients could not be read")]
+    Store(#[source] StoreError),
+    #[error("the group of a delta is not known")]
+    NoGroup,
+    #[error("the bus did not take a delta")]
+    Bus(#[source] BusError),
+    #[error("the bus did not confirm a delta in time")]
+    Late,
+}
+
+pub(super) struct Publisher {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) bus: Arc<dyn Bus>,
+    pub(super) groups: Arc<Groups>,
+}
+
+impl Publisher {
+    /// Publishes entries in order; returns, in their order, what became of each.
+    pub(super) async fn publish(
+        &self,
+        complete: Vec<Complete>,
+    ) -> Vec<Result<Announced, NotAnnounced>> {
+        let (mut entries, spans): (Vec<_>, Vec<_>) = complete
+            .into_iter()
+            .map(|Complete { entry, span }| (entry, span))
+            .unzip();
+        let unread = self.fill_in(&mut entries).await;
+        let resolving = entries.iter().zip(unread);
+        let resolving: Vec<_> = resolving
+            .map(|(entry, unread)| self.resolve(entry, unread))
+            .collect();
+        let resolving = stream::iter(resolving).buffered(RESOLVING_AT_ONCE);
+        let audiences: Vec<_> = resolving.collect().await;
+        let mut announcements = Vec::with_capacity(entries.len());
+        let mut publishing = Vec::with_capacity(entries.len());
+        for ((entry, span), audience) in entries.into_iter().zip(spans).zip(audiences) {
+            publishing.push(audience.map(|audience| {
+                let position = (entry.stream, entry.seq);
+                let publish = trace::publish(&span);
+                announcements.push(announcement(entry, audience, &publish));
+                (Announced { position, span }, publish)
+            }));
+        }
+        let mut words = self.confirmed(&announcements).await.into_iter();
+        let outcome_of = |publishing: Result<(Announced, Span), NotAnnounced>| {
+            let (announced, publish) = publishing?;
+            let word = words.next().unwrap_or(Err(NotAnnounced::Late));
+            if word.is_err() {
+                publish.record("otel.status_code", "ERROR");
+            }
+            word.map(|()| announced)
+        };
+        publishing.into_iter().map(outcome_of).collect()
+    }
+
+    /// Fills in the contents of edits. Returns, for each entry, why that could not be done: one
+    /// message that cannot be read does not keep the others from being announced.
+    async fn fill_in(&self, entries: &mut [Entry]) -> Vec<Option<StoreError>> {
+        let store = self.store.as_ref();
+        match fill_in(store, entries).await {
+            Ok(()) => entries.iter().map(|_| None).collect(),
+            Err(StoreError::Corrupt(_)) => {
+                let mut outcomes = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    let filled = fill_in(store, std::slice::from_mut(entry)).await;
+                    outcomes.push(filled.err());
+                }
+                outcomes
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the contents of edits could not be read"
+                );
+                let unread = || StoreError::Unavailable("the contents could not be read".into());
+                entries.iter().map(|_| Some(unread())).collect()
+            }
+        }
+    }
+
+    /// Who is to hear of an entry, after a hint to all processes if it is one they wait for.
+    async fn resolve(
+        &self,
+        entry: &Entry,
+        unread: Option<StoreError>,
+    ) -> Result<Audience, NotAnnounced> {
+        if let Some(error) = unread {
+            return Err(NotAnnounced::Store(error));
+        }
+        self.hint(entry).await;
+        let audience = self.audience(entry).await.map_err(NotAnnounced::Store)?;
+        audience.ok_or(NotAnnounced::NoGroup)
+    }
+
+    /// The bus's word on each.
+    async fn confirmed(&self, announcements: &[Announcement]) -> Vec<Result<(), NotAnnounced>> {
+        if announcements.is_empty() {
+            return Vec::new();
+        }
+        let publishing = timeout(PUBLISH_DEADLINE, self.bus.publish(announcements));
+        let Ok(outcomes) = publishing.await else {
+            tracing::warn!("the bus did not confirm in time");
+            // Nothing is known of any of them.
+            return Vec::new();
+        };
+        let outcomes = outcomes.into_iter();
+        outcomes
+            .map(|outcome| outcome.map_err(NotAnnounced::Bus))
+            .collect()
+    }
+
+    /// Hints may be lost: caches live 30 s and `x:sessions` is read every 3 s all the same.
+    async fn hint(&self, entry: &Entry) {
+        let hint = match entry.stream {
+            StreamId::Sessions => Control::SessionsEnded,
+            StreamId::Group(group) => Control::GroupChanged {
+                group,
+                seq: entry.seq,
+            },
+            StreamId::User(_) | StreamId::Channel(_) => return,
+        };
+        let publishing = timeout(HINT_DEADLINE, self.bus.publish_control(hint));
+        if let Ok(Err(error)) = publishing.await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a hint was not published"
+            );
+        }
+    }
+
+    /// Who is to hear of an entry: members as of the position its rights were checked at who
+    /// are members still, and whom it is about. None: the group is not known (yet).
+    async fn audience(&self, entry: &Entry) -> Result<Option<Audience>, StoreError> {
+        let (group, as_of) = match entry.stream {
+            StreamId::Sessions => return Ok(Some(Audience::Users(Vec::new()))),
+            StreamId::User(user) => return Ok(Some(Audience::Users(vec![user]))),
+            StreamId::Group(group) => (self.groups.get(group, entry.seq).await?, entry.seq),
+            StreamId::Channel(channel) => {
+                (self.groups.of_channel(channel, entry.gv).await?, entry.gv)
+            }
+        };
+        let Some(group) = group else {
+            return Ok(None);
+        };
+        let members = group.members.iter();
+        let mut users: Vec<UserId> = members
+            .filter(|(_, member)| member.joined <= as_of)
+            .map(|(user, _)| *user)
+            .collect();
+        if let Change::MemberRemoved { user } = &entry.change
+            && !users.contains(user)
+        {
+            users.push(*user);
+        }
+        Ok(Some(Audience::Users(users)))
+    }
+}
+
+fn announcement(entry: Entry, audience: Audience, publish: &Span) -> Announcement {
+    publish.record("messaging.message.id", field::display(entry.id));
+    Announcement {
+        payload: Payload::Entry(Box::new(entry)),
+        audience,
+        trace: traces::traceparent(publish).map(TraceContext),
+    }
+}
