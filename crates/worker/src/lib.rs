@@ -20,7 +20,9 @@ pub async fn run(process: Process) -> anyhow::Result<()> {
     let relay = Relay::new(store.clone(), log.clone(), clock.clone(), &process.metrics);
     let retention = process.config.log.retention;
     let trimmer = Trimmer::new(store.clone(), clock.clone(), retention, &process.metrics);
-    let readiness = Readiness::default().with_store(store, clock);
+    let readiness = Readiness::default()
+        .with_store(store, clock)
+        .reporting_bus(process.backends.bus.clone());
     let shutdown = process.tasks.shutdown().clone();
     let server = process.serve(readiness, 0, |_| {}, shutdown.clone());
     let (served, (), ()) = tokio::join!(server, relay.run(shutdown.clone()), trimmer.run(shutdown));

@@ -11,13 +11,14 @@ use tidings_tests::client::{Answer, Client, number};
 use tidings_tests::cluster::Cluster;
 use tidings_tests::device::Device;
 use tidings_tests::socket::Socket;
-use tidings_tests::stack::{Side, Stack, Watch, dials};
+use tidings_tests::stack::{Side, Stack, Watch};
 use tidings_tests::wait::{self, SOON};
 use tidings_tests::{check, started};
 use tokio::time::Instant;
 
 use super::amqp::{contains, count_publishes, has_bind_ok, publishes};
 use super::ear::Ear;
+use super::load::readiness;
 
 /// Within which the relay announces what was committed and not announced.
 const RELAYED: Duration = Duration::from_secs(10);
@@ -121,6 +122,12 @@ impl Case {
         let maker = users[0].at(&cluster.apis[1].api);
         let others: Vec<&Client> = users[1..].iter().collect();
         let group = maker.group("Engine room", &others).await?;
+        // It is ready without the broker, and would leave the announcing to the relay.
+        wait::until("it reaches the broker", SOON, async || {
+            let bus = readiness(&cluster.apis[0].api, "bus").await;
+            Ok((bus == Some((200, "ok".to_owned()))).then_some(()))
+        })
+        .await?;
         // Reads the group, so that what is watched is the message alone.
         sender.head(&group.channel).await?;
         Ok(Self {
@@ -201,14 +208,13 @@ impl Case {
             match point {
                 Point::Insert | Point::Committed if up => {
                     // Nothing else that goes there has the content.
-                    let is_insert =
-                        contains(seen.bytes, content.as_bytes()) && dials(pid, seen.port);
+                    let is_insert = contains(seen.bytes, content.as_bytes()) && seen.is_of(pid);
                     if is_insert {
-                        inserting = Some(seen.port);
+                        inserting = Some(seen.connection());
                     }
                     (is_insert && point == Point::Insert).then_some(0)
                 }
-                Point::Committed => (inserting == Some(seen.port)).then_some(0),
+                Point::Committed => (inserting == Some(seen.connection())).then_some(0),
                 Point::Answered | Point::HalfAnnounced if up => {
                     let passes = usize::from(point == Point::HalfAnnounced);
                     let own = publishes(seen.bytes, &content);
@@ -219,7 +225,7 @@ impl Case {
                 Point::Announced if up => {
                     let clears = contains(seen.bytes, b"$unset\0")
                         && contains(seen.bytes, b"pending\0")
-                        && dials(pid, seen.port);
+                        && seen.is_of(pid);
                     clears.then_some(0)
                 }
                 _ => None,

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::join_all;
 use tidings_tests::client::{Client, number};
 use tidings_tests::cluster::Cluster;
-use tidings_tests::stack::{Side, Stack, Watch, dials};
+use tidings_tests::stack::{Side, Stack, Watch};
 use tidings_tests::wait::{self, SOON};
 use tidings_tests::{check, started};
 use tokio::time::Instant;
@@ -124,7 +124,7 @@ async fn pause_in_an_insert(
     let pid = cluster.apis[0].pid()?;
     let watch = Watch::new(move |seen| {
         let is_insert =
-            seen.side == Side::ToServer && contains(seen.bytes, b"paused") && dials(pid, seen.port);
+            seen.side == Side::ToServer && contains(seen.bytes, b"paused") && seen.is_of(pid);
         is_insert.then_some(0)
     });
     stack.mongo.set_watch(&watch);
@@ -234,6 +234,7 @@ async fn slow_down(stack: &Stack, cluster: &Cluster, people: &People, load: &Loa
     };
     let channel = people.ada.group("Boiler room", &[]).await?.channel;
     let ada = people.ada.at(&cluster.apis[0].api);
+    ada.send(&channel, "before").await?;
     let before = resident_mib(cluster.apis[0].pid()?)?;
     delay(Duration::from_secs(2));
     let sends = (0..AT_ONCE).map(async |message| {

@@ -93,6 +93,11 @@ impl Model {
         self.streams.get(stream)?.deltas.get(index)
     }
 
+    /// Whether a position in the stream may have expired.
+    pub(super) fn was_trimmed(&self, stream: &str) -> bool {
+        self.streams.get(stream).is_some_and(|log| log.floor > 0)
+    }
+
     /// The state of a stream over HTTP; `None`: 404.
     pub(super) fn read(&self, stream: &str) -> Option<Part> {
         if !self.is_mine(stream) {

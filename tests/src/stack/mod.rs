@@ -23,7 +23,6 @@ use anyhow::Result;
 pub use broker::Broker;
 pub use link::{Link, Links};
 pub use mongo::MongoSet;
-pub use process::dials;
 pub use proxy::Proxy;
 pub use redis::Redis;
 pub use watch::{Seen, Side, Watch};

@@ -85,7 +85,9 @@ impl MongoSet {
                 json!({"_id": number, "host": host})
             })
             .collect();
-        let settings = json!({"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500});
+        let settings = json!({
+            "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500, "heartbeatTimeoutSecs": 2,
+        });
         let config = json!({"_id": "faults", "members": members, "settings": settings});
         wait::until("the set is initiated", PATIENCE, async || {
             // On a busy machine this may outlast the wait for its answer.
@@ -202,15 +204,16 @@ impl MongoSet {
         Ok(primary)
     }
 
-    /// Lets nothing pass between a member and its peers until [`MongoSet::heal`]. Clients still
-    /// reach it.
+    /// Resets the connections between a member and its peers, and those that they try to make,
+    /// until [`MongoSet::heal`]. Clients still reach it. In silence it would be the same but for
+    /// the half minute that a member takes to look for another one to follow.
     pub fn isolate(&self, member: usize) {
         for (number, other) in self.members.iter().enumerate() {
             if number == member {
                 let peers = (0..MEMBERS).filter(|peer| *peer != member);
-                other.proxy.silence_for(peers);
+                other.proxy.bar(peers);
             } else {
-                other.proxy.silence_for([member]);
+                other.proxy.bar([member]);
             }
         }
     }
@@ -238,7 +241,7 @@ impl MongoSet {
             .args(["--port", &member.port.to_string(), "--nounixsocket"])
             .args(["--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"])
             .args(["--setParameter", "enableTestCommands=1"])
-            // A member finds after two seconds instead of ten that whom it follows is silent.
+            // A member finds sooner that whom it follows stands still.
             .args(["--setParameter", "oplogNetworkTimeoutBufferSeconds=1"])
             .args(["--setParameter", "oplogInitialFindMaxSeconds=2"])
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
@@ -267,11 +270,11 @@ impl MongoSet {
 /// A dialer's number is that of the member.
 fn identify(pids: &Pids) -> Identify {
     let pids = Arc::clone(pids);
-    Arc::new(move |port| {
+    Arc::new(move |ports| {
         let pids = *pids.lock().unwrap_or_else(PoisonError::into_inner);
         let running = pids.iter().enumerate();
         dialer(
-            port,
+            ports,
             running.filter_map(|(number, pid)| Some((number, (*pid)?))),
         )
     })

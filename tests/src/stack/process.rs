@@ -94,15 +94,17 @@ impl Drop for Process {
     }
 }
 
-/// Whether a process has the socket of 127.0.0.1 with this port as its own end.
-#[must_use]
-pub fn dials(pid: u32, port: u16) -> bool {
-    dialer(port, [(0, pid)].into_iter()).is_some()
+/// A connection within 127.0.0.1, by its two ports. One is not enough: the system gives the same
+/// port to connections that lead to different ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ports {
+    pub(super) from: u16,
+    pub(super) to: u16,
 }
 
-/// Which of these processes has the socket with this port as its own end.
-pub(super) fn dialer(port: u16, mut pids: impl Iterator<Item = (usize, u32)>) -> Option<usize> {
-    let socket = socket(port)?;
+/// Which of these processes has made the connection.
+pub(super) fn dialer(ports: Ports, mut pids: impl Iterator<Item = (usize, u32)>) -> Option<usize> {
+    let socket = socket(ports)?;
     let owns = |pid: u32| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).ok();
         let links = files.into_iter().flatten().flatten();
@@ -112,15 +114,16 @@ pub(super) fn dialer(port: u16, mut pids: impl Iterator<Item = (usize, u32)>) ->
     pids.find(|(_, pid)| owns(*pid)).map(|(id, _)| id)
 }
 
-/// What the links in `/proc/<pid>/fd` to the connection from this port are called.
-fn socket(port: u16) -> Option<PathBuf> {
-    let local = format!("0100007F:{port:04X}");
+/// What the links in `/proc/<pid>/fd` to the near end of the connection are called.
+fn socket(ports: Ports) -> Option<PathBuf> {
+    let [near, far] = [ports.from, ports.to].map(|port| format!("0100007F:{port:04X}"));
     // The table is read in pieces, and what moves meanwhile may be missing.
     (0..10).find_map(|_| {
         let table = fs::read_to_string("/proc/net/tcp").ok()?;
         let rows = table.lines().map(|row| row.split_whitespace());
-        let mut rows = rows.filter_map(|mut row| Some((row.nth(1)?, row.nth(7)?)));
-        let own = rows.find(|(address, inode)| *address == local && *inode != "0")?;
-        Some(PathBuf::from(format!("socket:[{}]", own.1)))
+        let rows = rows.map(|row| row.collect::<Vec<_>>());
+        let mut own = rows.filter(|row| row.len() > 9 && row[1] == near && row[2] == far);
+        own.next()
+            .map(|row| PathBuf::from(format!("socket:[{}]", row[9])))
     })
 }

@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::process::Ports;
 use super::watch::{Seen, Side, Watch};
 
 /// Bytes that are read at once, and lie in the proxy while they wait.
@@ -31,8 +32,8 @@ pub struct Proxy {
 #[derive(Debug, Clone, Default)]
 struct Rules {
     link: Link,
-    /// For whom nothing passes: numbers that [`Identify`] yields.
-    silent_for: BTreeSet<usize>,
+    /// Whose connections are reset: numbers that [`Identify`] yields.
+    barred: BTreeSet<usize>,
     to_server: Duration,
     to_client: Duration,
 }
@@ -45,8 +46,14 @@ enum Link {
     Silent,
 }
 
-/// Says by its source port who dials.
-pub(super) type Identify = Arc<dyn Fn(u16) -> Option<usize> + Send + Sync>;
+impl Rules {
+    fn refuse(&self, dialer: Option<usize>) -> bool {
+        self.link == Link::Refuse || dialer.is_some_and(|dialer| self.barred.contains(&dialer))
+    }
+}
+
+/// Says who has made a connection.
+pub(super) type Identify = Arc<dyn Fn(Ports) -> Option<usize> + Send + Sync>;
 
 impl Proxy {
     /// A proxy in front of a port of 127.0.0.1.
@@ -71,7 +78,11 @@ impl Proxy {
         };
         let task = tokio::spawn(async move {
             while let Ok((near, from)) = listener.accept().await {
-                tokio::spawn(connections.of(near, from.port()));
+                let ports = Ports {
+                    from: from.port(),
+                    to: port,
+                };
+                tokio::spawn(connections.of(near, ports));
             }
         });
         Ok(Self {
@@ -99,10 +110,9 @@ impl Proxy {
         self.rules.send_modify(|rules| rules.link = Link::Silent);
     }
 
-    /// Like [`Proxy::silence`], for these dialers besides those before.
-    pub(super) fn silence_for(&self, dialers: impl IntoIterator<Item = usize>) {
-        self.rules
-            .send_modify(|rules| rules.silent_for.extend(dialers));
+    /// Like [`Proxy::cut`], for these dialers besides those before.
+    pub(super) fn bar(&self, dialers: impl IntoIterator<Item = usize>) {
+        self.rules.send_modify(|rules| rules.barred.extend(dialers));
     }
 
     /// Lets each piece of up to 64 KiB wait so long in each direction. Members of a set reach each
@@ -140,10 +150,10 @@ struct Connections {
 }
 
 impl Connections {
-    fn of(&self, near: TcpStream, port: u16) -> impl Future<Output = ()> + use<> {
+    fn of(&self, near: TcpStream, ports: Ports) -> impl Future<Output = ()> + use<> {
         let line = Line {
-            dialer: (self.identify)(port),
-            port,
+            dialer: (self.identify)(ports),
+            ports,
             rules: self.rules.clone(),
             watch: Arc::clone(&self.watch),
         };
@@ -155,7 +165,7 @@ impl Connections {
 #[derive(Clone)]
 struct Line {
     dialer: Option<usize>,
-    port: u16,
+    ports: Ports,
     rules: watch::Receiver<Rules>,
     watch: Arc<Mutex<Option<Watch>>>,
 }
@@ -206,7 +216,7 @@ async fn pump(
         let watch = line.watch();
         let seen = Seen {
             side,
-            port: line.port,
+            ports: line.ports,
             bytes: &buffer[..length],
         };
         let passes = watch.as_ref().map_or(length, |watch| watch.ask(&seen));
@@ -221,20 +231,16 @@ async fn pump(
 impl Line {
     /// Waits until something passes here.
     async fn open(&mut self) -> Result<()> {
+        let silent = |rules: &Rules| rules.link == Link::Silent;
         let dialer = self.dialer;
-        let silent = |rules: &Rules| {
-            rules.link == Link::Silent || dialer.is_some_and(|id| rules.silent_for.contains(&id))
-        };
         let rules = self.rules.wait_for(|rules| !silent(rules)).await?;
-        if rules.link == Link::Refuse {
-            bail!("refused");
-        }
+        ensure!(!rules.refuse(dialer), "refused");
         Ok(())
     }
 
-    /// Waits until connections are refused, or the proxy is gone.
+    /// Waits until the connection is refused, or the proxy is gone.
     async fn refused(mut self) {
-        let refused = |rules: &Rules| rules.link == Link::Refuse;
+        let refused = |rules: &Rules| rules.refuse(self.dialer);
         self.rules.wait_for(refused).await.ok(); // An error means that the proxy is gone.
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::watch;
 
+use super::process::{Ports, dialer};
 use crate::wait::SOON;
 
 /// Where bytes go.
@@ -20,9 +21,22 @@ pub enum Side {
 #[derive(Debug)]
 pub struct Seen<'a> {
     pub side: Side,
-    /// The port from which the client dialled: it stands for the connection.
-    pub port: u16,
+    pub(super) ports: Ports,
     pub bytes: &'a [u8],
+}
+
+impl Seen<'_> {
+    /// Stands for the connection, as long as it is open.
+    #[must_use]
+    pub fn connection(&self) -> (u16, u16) {
+        (self.ports.from, self.ports.to)
+    }
+
+    /// Whether this process has made the connection.
+    #[must_use]
+    pub fn is_of(&self, pid: u32) -> bool {
+        dialer(self.ports, std::iter::once((0, pid))).is_some()
+    }
 }
 
 /// Asks its question of every piece that passes the proxies it is set to, until it ends.

@@ -1,15 +1,16 @@
 //! A store that can be made to fail, in each way that a store may.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings_common::domain::{
-    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, Session,
-    SessionId, StreamId, Timestamp, User, UserId,
+    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, ServerId,
+    Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use tidings_common::store::{
-    Account, Appended, BusLayout, Claim, IdWindow, LogStore, Meta, NewUser, Page, PendingPage,
-    StateChange, StateStore, Store, StoreError, Window,
+    Account, Appended, BusLayout, Claim, IdWindow, LogStore, Meta, NewUser, OldPage, Page, Pending,
+    PendingPage, StateChange, StateStore, Store, StoreError, Window,
 };
 use tokio::sync::watch;
 
@@ -75,6 +76,9 @@ moody! { LogStore:
     pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
+    pending_lately(since: Timestamp, limit: usize) -> Vec<Pending>;
+    pending_later(than: Timestamp, limit: usize) -> Vec<Claim>;
+    old_entries(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> OldPage;
     claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     settle(entries: &[(StreamId, Seq)]) -> ();
     floor(stream: StreamId) -> Seq;
@@ -85,6 +89,7 @@ moody! { StateStore:
     meta() -> Meta;
     agree(layout: BusLayout) -> BusLayout;
     begin_epoch() -> u64;
+    lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     check() -> Option<Timestamp>;
     apply(stream: StreamId, seq: Seq, changes: Vec<StateChange>) -> ();
     create_user(user: NewUser) -> Option<Account>;

@@ -6,8 +6,10 @@ use std::time::Duration;
 use tidings_common::clock::{Clock, ManualClock, SystemClock};
 use tidings_common::domain::{ChannelId, Entry, GroupId, StreamId, UserId};
 use tidings_common::store::{MongoStore, Store, project};
+use tidings_common::tasks::Tasks;
 use tidings_worker::Relay;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::harness::{Fragile, Scratch, commit, messages, new_group, pending, relay};
 
@@ -131,7 +133,8 @@ async fn mongo() -> Option<Arc<dyn Store>> {
     let (hosts, options) = server.split_once('?').unwrap_or((&server, ""));
     let name = format!("tidings-test-{}", GroupId::generate());
     let url = format!("{}/{name}?{options}", hosts.trim_end_matches('/'));
-    let store = MongoStore::open(&url.into()).await.unwrap();
+    let tasks = Tasks::new(CancellationToken::new());
+    let store = MongoStore::open(&url.into(), &tasks).await.unwrap();
     Some(Arc::new(store))
 }
 

@@ -22,7 +22,7 @@ use std::time::Instant;
 use schedule::{Outcome, run};
 
 /// Schedules of an ordinary run.
-const SCHEDULES: u64 = 2_000;
+const SCHEDULES: u64 = 1_000;
 /// Lines of the trace that a failure shows.
 const SHOWN: usize = 150;
 

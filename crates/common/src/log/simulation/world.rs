@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::bus::{Broker, SimulatedBus};
 use super::journal::{Event, Journal, ProcessId};
 use super::operation::Desk;
 use crate::clock::Clock;
 use crate::domain::{Seq, StreamId, Timestamp};
-use crate::log::Log;
+use crate::log::{Log, Unfinished};
 use crate::store::simulated::{Link, Server, SimulatedStore};
 use crate::store::{Claim, Pending, Store, StoreError};
 use crate::tasks::Tasks;
@@ -198,16 +199,18 @@ impl Process {
         let won = store.claim(&claims, self.desk.clock.now()).await?;
         let mine = page.into_iter().zip(won).filter(|(_, won)| *won);
         let mine: Vec<Pending> = mine.map(|(pending, _)| pending).collect();
-        let mut done: Vec<(StreamId, Seq)> = Vec::new();
-        for of_stream in mine.chunk_by(|a, b| a.entry.stream == b.entry.stream) {
-            for pending in of_stream {
-                let entry = &pending.entry;
-                if self.desk.log.finish(entry, true).await.is_err() {
-                    break;
-                }
-                done.push((entry.stream, entry.seq));
-            }
-        }
+        let unfinished = |pending: &Pending| Unfinished {
+            entry: pending.entry.clone(),
+            announce: true,
+            span: Span::none(),
+        };
+        let unfinished: Vec<Unfinished> = mine.iter().map(unfinished).collect();
+        let outcomes = self.desk.log.finish(&unfinished).await;
+        let done = unfinished.iter().zip(outcomes);
+        let done = done.filter(|(_, outcome)| outcome.is_ok());
+        let done: Vec<(StreamId, Seq)> = done
+            .map(|(unfinished, _)| (unfinished.entry.stream, unfinished.entry.seq))
+            .collect();
         store.settle(&done).await
     }
 }

@@ -109,6 +109,9 @@ through! {
     read pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     read with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     read pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
+    read pending_lately(since: Timestamp, limit: usize) -> Vec<Pending>;
+    read pending_later(than: Timestamp, limit: usize) -> Vec<Claim>;
+    read old_entries(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> OldPage;
     write claim(claims: &[Claim], now: Timestamp) -> Vec<bool>;
     read floor(stream: StreamId) -> Seq;
     write trim(stream: StreamId, through: Seq) -> u64;
@@ -161,6 +164,7 @@ through! {
     read meta() -> Meta;
     write agree(layout: BusLayout) -> BusLayout;
     write begin_epoch() -> u64;
+    write lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     write create_user(user: NewUser) -> Option<Account>;
     read account(username: &str) -> Option<Account>;
     read users(ids: &[UserId]) -> Vec<User>;

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::{Change, User};
 use crate::domain::{
     Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Head, Key, Kind, Member,
-    Membership, Message, Role, Seq, Session, SessionId, StreamId, Timestamp, UserId,
+    Membership, Message, Role, Seq, ServerId, Session, SessionId, StreamId, Timestamp, UserId,
 };
+use crate::store::old_page::old_page;
 use crate::store::run::{NOT_A_RUN, is_run};
 use crate::store::{
-    Account, Appended, BusLayout, Claim, IdWindow, Meta, NewUser, Page, Pending, PendingPage,
-    Window,
+    Account, Appended, BusLayout, Claim, IdWindow, Meta, NewUser, OldPage, Page, Pending,
+    PendingPage, Window,
 };
 
 /// Everything, at one moment. Two states are equal if nobody could tell them apart.
@@ -25,6 +29,7 @@ pub(crate) struct State {
     pub(super) reactions: BTreeMap<(ChannelId, Seq, String, UserId), ReactionRow>,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) sessions: BTreeMap<SessionId, (Session, Seq)>,
+    leases: BTreeMap<String, (ServerId, Instant)>,
     layout: Option<BusLayout>,
     epoch: u64,
 }
@@ -255,7 +260,62 @@ impl State {
             .last()
             .map(|pending| (pending.entry.stream, pending.entry.seq));
         let next = found.next().and(last);
-        PendingPage { items, next }
+        PendingPage {
+            items,
+            next,
+            unreadable: 0,
+        }
+    }
+
+    pub(crate) fn pending_lately(&self, since: Timestamp, limit: usize) -> Vec<Pending> {
+        let late = self.pending_rows().filter(|(row, _)| row.entry.at >= since);
+        let found = late.map(|(row, since)| Pending {
+            entry: row.entry.clone(),
+            since,
+        });
+        found.take(limit).collect()
+    }
+
+    pub(crate) fn pending_later(&self, than: Timestamp, limit: usize) -> Vec<Claim> {
+        let later = self.pending_rows().filter(|(_, since)| *since > than);
+        let found = later.map(|(row, seen)| Claim {
+            stream: row.entry.stream,
+            seq: row.entry.seq,
+            seen,
+        });
+        found.take(limit).collect()
+    }
+
+    pub(crate) fn old_entries(
+        &self,
+        before: Timestamp,
+        after: Option<(StreamId, Seq)>,
+        limit: usize,
+    ) -> OldPage {
+        let after = after.map(|(stream, seq)| (stream.to_bytes(), seq));
+        let rows = self
+            .streams
+            .values()
+            .flat_map(|stream| stream.rows.values());
+        let others = rows.filter(|row| !matches!(row.entry.change, Change::MessageCreated(_)));
+        let looked_at: Vec<_> = others
+            .map(|row| (row.entry.stream, row.entry.seq, row.entry.at))
+            .filter(|(stream, seq, _)| Some((stream.to_bytes(), *seq)) > after)
+            .take(limit)
+            .collect();
+        old_page(&looked_at, before, looked_at.len() == limit)
+    }
+
+    /// See [`crate::store::StateStore::lease`]; the clock is tokio's.
+    pub(crate) fn lease(&mut self, name: &str, holder: ServerId, lifetime: Duration) -> bool {
+        let now = Instant::now();
+        let held = self.leases.get(name);
+        if held.is_some_and(|(other, until)| *other != holder && *until > now) {
+            return false;
+        }
+        self.leases
+            .insert(name.to_owned(), (holder, now + lifetime));
+        true
     }
 
     fn row_mut(&mut self, stream: StreamId, seq: Seq) -> Option<&mut Row> {
