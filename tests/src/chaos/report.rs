@@ -156,6 +156,7 @@ impl Report {
                 "quiet": spread(&self.delays.quiet),
                 "with_faults": spread(&self.delays.faulty),
                 "longest_by_fault": longest,
+                "longest_beyond_faults": self.delays.beyond_faults.as_secs_f64(),
             },
             "longest_silence_seconds": self.longest_silence().as_secs_f64(),
             "findings_by_rule": self.by_rule(),
@@ -218,6 +219,13 @@ impl Report {
         longest.sort_by_key(|(_, delay)| std::cmp::Reverse(**delay));
         for (kind, delay) in longest {
             line(format!("    longest with {kind:<32} {}", seconds(*delay)));
+        }
+        line(format!(
+            "    longest time of a delay without any fault: {}",
+            seconds(self.delays.beyond_faults)
+        ));
+        for slow in &self.delays.slowest {
+            line(format!("    {} {}", seconds(slow.delay), slow.what));
         }
         let count = |rule| self.findings.iter().filter(|it| it.rule == rule).count();
         line(format!(

@@ -95,12 +95,16 @@ impl Completion {
     }
 
     /// Puts a fence into every channel of the group: entries behind it were checked at the
-    /// change or later.
+    /// change or later. It stands for the position that the group has come to, which is beyond
+    /// the change where that is completed late: its recipients are the members of now, in
+    /// channels too that are younger than the change.
     async fn fence(&self, entry: &Entry, group: GroupId) -> Result<(), AppendError> {
         let state = self.store.group(group).await.map_err(|error| {
             tracing::warn!(group.id = %group, error = &error as &dyn std::error::Error, "the channels to fence could not be read");
             AppendError::Unavailable
         })?;
+        let gv = state.iter().map(|state| state.applied).max();
+        let gv = gv.unwrap_or_default().max(entry.seq);
         let mut channels: Vec<ChannelId> = state
             .iter()
             .flat_map(|state| state.channels.keys().copied())
@@ -109,7 +113,7 @@ impl Completion {
             channels.push(*channel);
         }
         let fences = channels.into_iter().map(|channel| {
-            let fence = Arc::new(Fence { gv: entry.seq });
+            let fence = Arc::new(Fence { gv });
             self.append_derived(entry, StreamId::Channel(channel), fence)
         });
         try_join_all(fences).await.map(|_| ())

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::testing::{Always, Fault, Faults, Gate, World, append};
-use super::{AppendError, Draft, Log, NotValid, Proposal, Revocations};
+use super::{AppendError, Draft, Log, NotValid, Proposal, Revocations, Unfinished};
 use crate::bus::Recipients;
 use crate::clock::SystemClock;
 use crate::domain::*;
@@ -39,6 +41,7 @@ macro_rules! log_contract {
             a_message_numbered_after_a_removal_is_checked_again,
             nothing_of_the_removed_follows_an_acknowledged_removal,
             the_newly_added_get_what_follows_and_nothing_before,
+            a_change_completed_late_reaches_those_who_came_since,
             the_order_of_an_entry_counts_messages,
             an_ended_session_is_known_everywhere,
             what_is_announced_is_settled,
@@ -683,6 +686,39 @@ pub(crate) async fn the_newly_added_get_what_follows_and_nothing_before(store: A
     assert_eq!(after.entry.seq, 3, "the fence is between the two");
     let own = world.bus.published(world.group.into());
     assert!(recipients(&own.last().unwrap().to).contains(&user));
+}
+
+/// In a channel that is younger than the change as well.
+pub(crate) async fn a_change_completed_late_reaches_those_who_came_since(store: Arc<dyn Store>) {
+    let [one, two] = [(); 2].map(|()| UserId::generate());
+    let world = World::new(store, &[]).await;
+    let add = |user| Change::MemberAdded {
+        user,
+        role: Role::Member,
+    };
+    let early = world.change_group(&world.log, add(one)).await.unwrap();
+    world.change_group(&world.log, add(two)).await.unwrap();
+    let channel = ChannelId::generate();
+    let created = Change::ChannelCreated {
+        channel,
+        name: "new".to_owned(),
+    };
+    world.change_group(&world.log, created).await.unwrap();
+    let unfinished = Unfinished {
+        entry: early.entry,
+        announce: true,
+        span: Span::none(),
+    };
+    for outcome in world.log.finish(&[unfinished]).await {
+        outcome.unwrap();
+    }
+    eventually("announcing", async || {
+        !world.bus.published(channel.into()).is_empty()
+    })
+    .await;
+    for envelope in world.bus.published(channel.into()) {
+        assert!(recipients(&envelope.to).contains(&two));
+    }
 }
 
 pub(crate) async fn the_order_of_an_entry_counts_messages(store: Arc<dyn Store>) {

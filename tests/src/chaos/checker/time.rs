@@ -13,6 +13,8 @@ const LATE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(15);
 /// For so long after a fault what happens is put down to it.
 const AFTERMATH: Duration = Duration::from_secs(5);
+/// Slow deltas that a report shows.
+const SLOWEST: usize = 8;
 
 /// From the acknowledgement of a change to its delta being applied, for all devices that were in
 /// front all that time.
@@ -24,6 +26,17 @@ pub struct Delays {
     pub faulty: Vec<Duration>,
     /// The longest by kind of fault; where there were several, under each.
     pub longest: BTreeMap<String, Duration>,
+    /// The longest part of a delay in which there was no fault any more, or none yet.
+    pub beyond_faults: Duration,
+    /// The longest delays, each of another delta, the longest first.
+    pub slowest: Vec<Slow>,
+}
+
+/// A delta that took long, and the device that had it last.
+#[derive(Debug, Clone)]
+pub struct Slow {
+    pub delay: Duration,
+    pub what: String,
 }
 
 /// One delta that reached one device.
@@ -33,6 +46,12 @@ struct Arrival<'a> {
     seq: u64,
     acknowledged: Moment,
     applied: Moment,
+}
+
+impl Arrival<'_> {
+    fn delay(&self) -> Duration {
+        self.applied.saturating_sub(self.acknowledged)
+    }
 }
 
 /// A delta reaches everybody who is there, at the latest when there was no fault for 30 s in
@@ -75,8 +94,13 @@ fn story(device: &DeviceHistory, from: Moment, to: Moment) -> String {
 /// The delays of a run.
 pub(super) fn delays(case: &Case<'_>) -> Delays {
     let mut delays = Delays::default();
-    for arrival in arrivals(case) {
-        let delay = arrival.applied.saturating_sub(arrival.acknowledged);
+    let quiet = Quiet::of(&case.history.faults);
+    let arrivals = arrivals(case);
+    delays.slowest = slowest(case, &arrivals);
+    for arrival in arrivals {
+        let delay = arrival.delay();
+        let beyond = quiet.between(arrival.acknowledged, arrival.applied);
+        delays.beyond_faults = delays.beyond_faults.max(beyond);
         let from = arrival.acknowledged.saturating_sub(AFTERMATH);
         let faults: Vec<&Fault> = case.history.faults_during(from, arrival.applied).collect();
         if faults.is_empty() {
@@ -92,6 +116,50 @@ pub(super) fn delays(case: &Case<'_>) -> Delays {
     delays.quiet.sort_unstable();
     delays.faulty.sort_unstable();
     delays
+}
+
+fn slowest(case: &Case<'_>, arrivals: &[Arrival<'_>]) -> Vec<Slow> {
+    let mut by_delta: BTreeMap<(&str, u64), &Arrival<'_>> = BTreeMap::new();
+    for arrival in arrivals {
+        let last = by_delta
+            .entry((arrival.stream, arrival.seq))
+            .or_insert(arrival);
+        if arrival.delay() > last.delay() {
+            *last = arrival;
+        }
+    }
+    let mut slowest: Vec<_> = by_delta.into_values().collect();
+    slowest.sort_by_key(|arrival| std::cmp::Reverse(arrival.delay()));
+    slowest.truncate(SLOWEST);
+    let describe = |arrival: &Arrival<'_>| {
+        let (from, to) = (arrival.acknowledged, arrival.applied);
+        let operation = case
+            .matched
+            .operation(case.history, arrival.stream, arrival.seq);
+        let kind = operation.map_or("?", |operation| operation.change.kind());
+        let faults: Vec<String> = case
+            .history
+            .faults_during(from.saturating_sub(AFTERMATH), to)
+            .map(|fault| {
+                let (began, healed) = (seconds(fault.began), seconds(fault.healed));
+                format!("{} {} {began} to {healed}", fault.kind, fault.target)
+            })
+            .collect();
+        format!(
+            "{kind} {} {} from {} to {} at {}; {}",
+            arrival.stream,
+            arrival.seq,
+            seconds(from),
+            seconds(to),
+            arrival.device.name,
+            faults.join(", ")
+        )
+    };
+    let slow = slowest.into_iter().map(|arrival| Slow {
+        delay: arrival.delay(),
+        what: describe(arrival),
+    });
+    slow.collect()
 }
 
 fn arrivals<'a>(case: &'a Case<'_>) -> Vec<Arrival<'a>> {

@@ -229,5 +229,6 @@ async fn a_panic_of_what_appends_ends_the_process() {
     // Nothing else calls it like this.
     let outcome = store.appends.append(channel(), Vec::new()).await;
     assert!(outcome.is_err(), "{outcome:?}");
-    assert!(tasks.have_failed() && tasks.shutdown().is_cancelled());
+    tasks.shutdown().cancelled().await;
+    assert!(tasks.have_failed());
 }

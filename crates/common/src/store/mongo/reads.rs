@@ -93,18 +93,24 @@ pub(super) async fn heads(entries: &Entries, streams: &[StreamId]) -> Result<Vec
     Ok(streams.iter().map(head).collect())
 }
 
-/// Looks for one entry, and has a majority confirm that its primary is the one, after everything
-/// that the caller has read before: what is refused rests on this answer. A primary that has been
-/// replaced and does not know it yet answers other reads as of then, and this one not at all.
+/// Looks for one entry. What a majority has is there; that there is nothing is confirmed by a
+/// majority, after everything that the caller has read before, because what is refused rests on
+/// it: a primary that has been replaced and does not know it yet answers other reads as of then,
+/// and this one not at all.
 pub(super) async fn by_key(
     entries: &Entries,
     stream: StreamId,
     key: Key,
 ) -> Result<Option<Entry>, Failure> {
     let filter = doc! { "s": stream_name(stream), "key": binary(key.as_bytes()) };
-    let finding = find(entries, filter, super::indexes::KEY)
-        .projection(entry::projection())
-        .read_concern(ReadConcern::linearizable());
+    let finding = || {
+        let finding = find(entries, filter.clone(), super::indexes::KEY);
+        finding.projection(entry::projection())
+    };
+    if let Some(found) = collect(finding(), 1, entry::decode).await?.pop() {
+        return Ok(Some(found));
+    }
+    let finding = finding().read_concern(ReadConcern::linearizable());
     Ok(collect(finding, 1, entry::decode).await?.pop())
 }
 

@@ -202,6 +202,7 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
     assert_eq!(store.heads(&[stream]).await.unwrap(), [8]);
     let entries = store.entries(stream, 0, 9, 9).await.unwrap();
     assert!(store.find(stream, entries[0].key).await.unwrap().is_some());
+    assert!(store.find(stream, Key::unique()).await.unwrap().is_none());
     for window in [
         Window::Newest,
         Window::Before(9),
