@@ -8,6 +8,7 @@ mod log;
 mod matching;
 mod order;
 mod reads;
+mod resets;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,8 @@ pub enum Rule {
     Read,
     /// A delta took too long to reach a device that was there.
     Late,
+    /// A device had to begin a stream again, or to give it up, without need.
+    Reset,
     /// A server did not answer in time.
     Unanswered,
     /// An answer or a frame breaks the protocol.
@@ -122,6 +125,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(access::only_members(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));
+    findings.extend(resets::with_reason(&case));
     findings.extend(time::in_time(&case));
     findings.extend(time::answered(history));
     for (at, what) in &history.violations {

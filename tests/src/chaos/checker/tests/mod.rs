@@ -1,6 +1,7 @@
 //! Every rule is shown a history that offends against it, and must say so; what is in order it
 //! must leave alone.
 
+mod delivery;
 mod story;
 
 use serde_json::{Value, json};
@@ -439,6 +440,29 @@ fn a_sync_with_a_hole_is_found() {
             story.history.reads.push(sync(story, seqs))
         });
     }
+}
+
+#[test]
+fn a_sync_that_resets_a_stream_without_need_is_found() {
+    let sync = |actor: &str, second: u64, after: u64, reason: &str| {
+        let stream = CHANNEL.to_owned();
+        let resets = json!([{"stream": CHANNEL, "head": 10, "reason": reason}]);
+        let body = json!({"more": false, "resets": resets});
+        read(actor, Question::Sync { stream, after }, second, 200, body)
+    };
+    for reason in ["expired", "behind", "restored", "gone", "ahead"] {
+        breaks(Rule::Read, |story| {
+            story.history.reads.push(sync("ada", 40, 7, reason));
+        });
+    }
+    is_good(|story| story.history.reads.push(sync("ada", 40, 11, "ahead")));
+    // While he was no member, and while he may have been none.
+    for second in [24, 21, 26] {
+        is_good(|story| story.history.reads.push(sync("bob", second, 4, "gone")));
+    }
+    breaks(Rule::Read, |story| {
+        story.history.reads.push(sync("bob", 28, 4, "gone"));
+    });
 }
 
 #[test]

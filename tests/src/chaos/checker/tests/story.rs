@@ -282,7 +282,7 @@ impl Story {
     }
 }
 
-fn taken_up(stream: &str, head: u64) -> Event {
+pub(super) fn taken_up(stream: &str, head: u64) -> Event {
     Event::TakenUp {
         stream: stream.to_owned(),
         head,
