@@ -1,12 +1,13 @@
 //! Judges a [`History`] against the [`Truth`]. Each rule is a function of its own that returns
 //! what it finds; docs/reliability.md says what they are. What a rule finds is a defect, of the
 //! servers or of the checker: nothing is tolerated, and nothing depends on how fast a machine is
-//! but the two limits in [`time`].
+//! but the two limits in [`time`] and the one in [`pushes`].
 
 mod access;
 mod log;
 mod matching;
 mod order;
+mod pushes;
 mod reads;
 mod resets;
 mod state;
@@ -57,6 +58,9 @@ pub enum Rule {
     Read,
     /// A delta took too long to reach a device that was there.
     Late,
+    /// A delta was not pushed in time to a device that was connected all the while, whatever else
+    /// brought it there.
+    NotPushed,
     /// A device had to begin a stream again, or to give it up, without need.
     Reset,
     /// A server did not answer in time.
@@ -126,6 +130,8 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(access::only_members(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));
     findings.extend(resets::with_reason(&case));
+    let (not_pushed, awaited) = pushes::in_time(&case);
+    findings.extend(not_pushed);
     findings.extend(time::in_time(&case));
     findings.extend(time::answered(history));
     for (at, what) in &history.violations {
@@ -134,7 +140,11 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
             format!("{}: {what}", seconds(*at)),
         ));
     }
-    (findings, time::delays(&case))
+    let delays = Delays {
+        awaited,
+        ..time::delays(&case)
+    };
+    (findings, delays)
 }
 
 /// How often each rule was offended.

@@ -466,39 +466,6 @@ fn a_sync_that_resets_a_stream_without_need_is_found() {
 }
 
 #[test]
-fn a_delta_that_comes_late_is_found_unless_a_fault_explains_it() {
-    let late = |story: &mut Story| {
-        let seen = |event: &Event, seq| {
-            matches!(event, Event::Applied(delta) | Event::Seen { delta, .. }
-                if delta.stream == CHANNEL && delta.seq == seq)
-        };
-        for (moment, event) in &mut story.history.devices[ADA].events {
-            if seen(event, 10) {
-                *moment = at(80);
-            }
-        }
-    };
-    breaks(Rule::Late, late);
-    is_good(|story| {
-        late(story);
-        story.history.faults.push(Fault {
-            kind: "pause broker".to_owned(),
-            target: "broker".to_owned(),
-            began: at(35),
-            healed: at(60),
-        });
-    });
-    // Whose app was not in front gets it when it is.
-    is_good(|story| {
-        late(story);
-        let place = story.history.devices[ADA].events.len() - 2;
-        let events = &mut story.history.devices[ADA].events;
-        events.insert(place, (at(79), Event::Back));
-        events.insert(place, (at(33), Event::Away));
-    });
-}
-
-#[test]
 fn a_server_that_does_not_answer_is_found_unless_it_was_struck() {
     let direct = |ended: Moment| Direct {
         target: "api-0".to_owned(),

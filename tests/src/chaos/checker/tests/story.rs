@@ -225,6 +225,8 @@ impl Story {
             self.apply(ada, second, CHANNEL, seq);
         }
         self.apply(ada, 27, GROUP, 6);
+        let back = self.truth.streams[GROUP][5].clone();
+        self.see(bob, 27, &back, Source::Push);
         self.event(bob, 28, taken_up(GROUP, 6));
         self.event(bob, 28, taken_up(CHANNEL, 8));
         for device in [ada, bob] {
