@@ -10,6 +10,7 @@ mod order;
 mod pushes;
 mod reads;
 mod resets;
+mod roles;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ pub enum Rule {
     Stale,
     /// Somebody saw, or did, what only members may.
     Leaked,
+    /// Somebody did to a group what his role does not allow.
+    Forbidden,
     /// A change overwrote another one unseen.
     LostUpdate,
     /// A change was refused although what it asked for was so.
@@ -128,6 +131,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(state::refused_for_a_reason(&case));
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(access::only_members(&case));
+    findings.extend(roles::suffice(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));
     findings.extend(resets::with_reason(&case));
     let (not_pushed, awaited) = pushes::in_time(&case);

@@ -10,7 +10,7 @@ use super::{Rule, check};
 use crate::chaos::history::{
     Change, Direct, Event, Fault, Moment, Outcome, Question, Read, Source,
 };
-use story::{CHANNEL, GROUP, Story, at, delta, edit, message, ok, remove, rename, send};
+use story::{CHANNEL, GROUP, Story, at, delta, edit, message, ok, put, remove, rename, send};
 
 const ADA: usize = 0;
 const BOB: usize = 1;
@@ -328,6 +328,63 @@ fn a_removal_without_its_fence_is_found() {
         let data = json!({"user": "bob", "role": "member"});
         story.append(delta(GROUP, 7, "member.removed", "owner", data), 41);
     });
+}
+
+#[test]
+fn what_a_role_does_not_allow_is_found() {
+    let role = |second: u64, user: &'static str, role: &'static str| {
+        move |story: &mut Story| {
+            story.operation("owner", put(user, role), second, ok(Value::Null));
+            let seq = story.truth.heads[GROUP] + 1;
+            let data = json!({"user": user, "role": role});
+            story.append(
+                delta(GROUP, seq, "member.updated", "owner", data),
+                second + 1,
+            );
+        }
+    };
+    let does = |actor: &'static str, kind: &'static str, change: Change, data: Value| {
+        move |story: &mut Story| {
+            story.operation(actor, change, 50, ok(Value::Null));
+            let seq = story.truth.heads[GROUP] + 1;
+            story.append(delta(GROUP, seq, kind, actor, data), 51);
+        }
+    };
+    let renames = |actor| {
+        let data = json!({"name": "newer", "version": 0});
+        does(actor, "group.updated", rename("newer", None), data)
+    };
+    let adds = |actor, user: &'static str, role: &'static str| {
+        let data = json!({"user": user, "role": role});
+        does(actor, "member.added", put(user, role), data)
+    };
+    let removes = |actor, user: &'static str| {
+        let data = json!({"user": user});
+        does(actor, "member.removed", remove(user), data)
+    };
+    let is_forbidden = |change: &dyn Fn(&mut Story)| broken(change).contains(&Rule::Forbidden);
+    assert!(is_forbidden(&|story| renames("bob")(story)));
+    assert!(!is_forbidden(&|story| renames("ada")(story)));
+    // Demoted before, and promoted again.
+    assert!(is_forbidden(&|story| {
+        role(40, "ada", "member")(story);
+        renames("ada")(story);
+    }));
+    assert!(!is_forbidden(&|story| {
+        role(40, "ada", "member")(story);
+        role(44, "ada", "admin")(story);
+        renames("ada")(story);
+    }));
+    assert!(is_forbidden(&|story| adds("bob", "eve", "member")(story)));
+    assert!(!is_forbidden(&|story| adds("ada", "eve", "member")(story)));
+    assert!(is_forbidden(&|story| adds("ada", "eve", "admin")(story)));
+    assert!(!is_forbidden(&|story| removes("ada", "bob")(story)));
+    assert!(!is_forbidden(&|story| removes("bob", "bob")(story)));
+    assert!(is_forbidden(&|story| removes("bob", "ada")(story)));
+    assert!(is_forbidden(&|story| {
+        role(40, "bob", "admin")(story);
+        removes("ada", "bob")(story);
+    }));
 }
 
 #[test]
