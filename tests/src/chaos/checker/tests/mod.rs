@@ -114,6 +114,26 @@ fn an_acknowledged_change_that_is_not_in_the_log_is_found() {
 }
 
 #[test]
+fn a_stream_that_is_not_there_excuses_nothing() {
+    for change in [
+        Change::Send {
+            channel: "9".to_owned(),
+            content: "lost".to_owned(),
+            reply_to: None,
+        },
+        Change::RenameGroup {
+            group: "9".to_owned(),
+            name: "lost".to_owned(),
+            if_match: None,
+        },
+    ] {
+        breaks(Rule::Lost, |story| {
+            story.operation("ada", change, 40, ok(sent(1)));
+        });
+    }
+}
+
+#[test]
 fn what_is_not_known_may_be_there_or_not() {
     is_good(|story| story.operation("ada", send("perhaps"), 40, Outcome::Unknown));
     is_good(|story| {
