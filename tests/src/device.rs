@@ -416,10 +416,16 @@ impl Link {
                 head,
                 part,
                 reset,
-            } => self.change(|record| {
-                record.replica.take_found(&stream, head, part, reset)?;
-                Ok(false)
-            }),
+            } => {
+                if reset {
+                    let stream = stream.clone();
+                    self.tell(Happened::Reset { stream });
+                }
+                self.change(|record| {
+                    record.replica.take_found(&stream, head, part, reset)?;
+                    Ok(false)
+                })
+            }
         }
     }
 

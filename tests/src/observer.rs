@@ -13,6 +13,10 @@ pub enum Happened {
         pushed: bool,
     },
     Step(Step),
+    /// A sync said that what the device holds of a stream cannot be continued.
+    Reset {
+        stream: String,
+    },
     Connected,
     Live,
     Resume {

@@ -1,6 +1,5 @@
 //! RabbitMQ and Redis fail; sending does not.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -167,18 +166,17 @@ async fn close_connections(stack: &Stack, people: &People, load: &Load) -> Resul
     people.catch_up().await
 }
 
-/// Which partitions the servers' queues are bound to, each as often as it is.
+/// Which partitions the servers' queues are bound to, each once, as brokers keep bindings: the
+/// same one made again is the same.
 async fn bindings(stack: &Stack) -> Result<Vec<String>> {
     let columns = ["source_name", "destination_name", "routing_key"];
     let mut arguments = vec!["list_bindings"];
     arguments.extend(columns);
     let listed = stack.broker.rabbitmqctl(&arguments).await?;
     let deltas = listed.lines().filter(|line| line.contains(".deltas."));
-    Ok(deltas
-        .map(str::to_owned)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect())
+    let mut bindings: Vec<String> = deltas.map(str::to_owned).collect();
+    bindings.sort_unstable();
+    Ok(bindings)
 }
 
 /// The broker blocks all who publish: entries wait in the log, nothing piles up in memory.

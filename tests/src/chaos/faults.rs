@@ -20,6 +20,7 @@ pub(super) enum Blow {
     /// Nothing passes to the broker and back.
     SilenceBroker,
     SlowBroker,
+    /// Only ws-push asks it for anything.
     CutRedis,
 }
 
@@ -50,13 +51,13 @@ pub(super) const KINDS: [Kind; 29] = [
     Kind::Server(Role::Api, Blow::CutBroker),
     Kind::Server(Role::Api, Blow::SilenceBroker),
     Kind::Server(Role::Api, Blow::SlowBroker),
-    Kind::Server(Role::Api, Blow::CutRedis),
     Kind::Server(Role::WsPush, Blow::Kill),
     Kind::Server(Role::WsPush, Blow::Pause),
     Kind::Server(Role::WsPush, Blow::Restart),
     Kind::Server(Role::WsPush, Blow::CutBroker),
     Kind::Server(Role::WsPush, Blow::SilenceBroker),
     Kind::Server(Role::WsPush, Blow::SlowBroker),
+    Kind::Server(Role::WsPush, Blow::CutRedis),
     Kind::Server(Role::Worker, Blow::Kill),
     Kind::Server(Role::Worker, Blow::Pause),
     Kind::Server(Role::Worker, Blow::CutBroker),
@@ -100,6 +101,14 @@ impl Kind {
             Self::KillRedis | Self::PauseRedis | Self::FlushRedis => Subject::Redis,
             Self::ReloadNginx => Subject::Nginx,
         }
+    }
+
+    /// Whether it is over as soon as it has been caused.
+    pub(super) fn is_instant(self) -> bool {
+        matches!(
+            self,
+            Self::CloseConnections | Self::FlushRedis | Self::ReloadNginx
+        )
     }
 
     /// As reports name it.

@@ -105,6 +105,10 @@ pub enum Event {
         stream: String,
         head: u64,
     },
+    /// A sync said that the stream cannot be continued from where the device was.
+    Reset {
+        stream: String,
+    },
     /// The stream is no longer the user's.
     Gone {
         stream: String,

@@ -26,6 +26,8 @@ const TWO_AT_ONCE: u8 = 20;
 /// What a process that was asked to end may take for it.
 const ENDED: Duration = Duration::from_secs(45);
 const SLOW: Duration = Duration::from_millis(300);
+/// A fault that is over as soon as it has been caused counts as one for so long.
+const INSTANT: Duration = Duration::from_secs(1);
 
 /// A fault that is there.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ struct Caused {
     /// The number of the process or the member.
     number: usize,
     began: Moment,
+    /// When it had been caused.
+    there: Moment,
 }
 
 /// See the module's documentation.
@@ -71,10 +75,10 @@ impl<'a> Nemesis<'a> {
         let end = Instant::now() + length;
         loop {
             sleep(self.span(rest_ms.clone())).await;
+            self.find_dead().await?;
             if Instant::now() >= end {
                 return Ok(());
             }
-            self.find_dead().await?;
             self.round().await?;
         }
     }
@@ -97,6 +101,7 @@ impl<'a> Nemesis<'a> {
                     kind,
                     number,
                     began,
+                    there: self.recorder.now(),
                 }),
                 Err(error) => failed = Err(error.context(format!("cause {}", kind.name()))),
             }
@@ -113,11 +118,16 @@ impl<'a> Nemesis<'a> {
             self.heal(&fault)
                 .await
                 .with_context(|| format!("heal {what}"))?;
+            let healed = if fault.kind.is_instant() {
+                fault.there + INSTANT
+            } else {
+                self.recorder.now()
+            };
             self.recorder.fault(Fault {
                 kind: what,
                 target: target(&fault),
                 began: fault.began,
-                healed: self.recorder.now(),
+                healed,
             });
         }
         failed

@@ -151,6 +151,7 @@ impl Observer for DeviceRecorder {
             Happened::Step(Step::Applied(delta)) => Event::Applied(kept.same(delta)),
             Happened::Step(Step::TakenUp { stream, head }) => Event::TakenUp { stream, head },
             Happened::Step(Step::Gone { stream }) => Event::Gone { stream },
+            Happened::Reset { stream } => Event::Reset { stream },
             Happened::Connected => Event::Connected,
             Happened::Live => Event::Live,
             Happened::Resume { reason } => Event::Resume { reason },

@@ -158,6 +158,7 @@ impl Report {
                 "longest_by_fault": longest,
                 "longest_beyond_faults": self.delays.beyond_faults.as_secs_f64(),
             },
+            "pushes_awaited": self.delays.awaited,
             "longest_silence_seconds": self.longest_silence().as_secs_f64(),
             "findings_by_rule": self.by_rule(),
             "findings": findings,
@@ -202,6 +203,10 @@ impl Report {
         line(format!(
             "deltas: {} pushed, {} by sync, {} applied, {} duplicates dropped",
             self.pushed, self.synced, self.applied, self.duplicates
+        ));
+        line(format!(
+            "pushes that had to come in time, no fault being near: {}",
+            self.delays.awaited
         ));
         line(format!(
             "connections: {}, resumes {:?}, ends {:?}",

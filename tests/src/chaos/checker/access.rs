@@ -120,6 +120,69 @@ fn certain_absence<'a>(
     })
 }
 
+/// Whether a stream was somebody's all the time between two moments, whatever was on its way:
+/// he was a member, and the channel was there.
+pub(super) fn certainly_has(
+    case: &Case<'_>,
+    user: &str,
+    stream: &str,
+    from: Moment,
+    to: Moment,
+) -> bool {
+    if let Some(owner) = stream.strip_prefix("u:") {
+        return owner == user;
+    }
+    let Some(id) = case.log.group_of_stream(stream) else {
+        return false;
+    };
+    let Some(channel) = stream.strip_prefix("c:") else {
+        return certain_member(case, user, id, from, to);
+    };
+    let changes = |seq| {
+        case.matched
+            .operation(case.history, &format!("g:{id}"), seq)
+    };
+    let channels = case.log.groups.get(id).map(|group| &group.channels);
+    channels
+        .and_then(|channels| channels.get(channel))
+        .is_some_and(|there| {
+            let came = there.created == 1 || was_before(changes(there.created), from);
+            let stayed = there.deleted.is_none_or(|seq| was_after(changes(seq), to));
+            came && stayed && certain_member(case, user, id, from, to)
+        })
+}
+
+/// Whether somebody was a member of a group all the time, whatever was on its way.
+pub(super) fn certain_member(
+    case: &Case<'_>,
+    user: &str,
+    group: &str,
+    from: Moment,
+    to: Moment,
+) -> bool {
+    let stream = format!("g:{group}");
+    let changes = |seq| case.matched.operation(case.history, &stream, seq);
+    let Some(group) = case.log.groups.get(group) else {
+        return false;
+    };
+    let Some(absences) = group.absences.get(user) else {
+        return true; // The owner.
+    };
+    let following = absences.iter().skip(1).map(Some).chain([None]);
+    absences.iter().zip(following).any(|(absence, next)| {
+        let came = absence.to.is_some_and(|seq| was_before(changes(seq), from));
+        came && next.is_none_or(|next| was_after(changes(next.from), to))
+    })
+}
+
+fn was_before(change: Option<&Operation>, at: Moment) -> bool {
+    change.is_some_and(|change| change.answered < at)
+}
+
+fn was_after(change: Option<&Operation>, at: Moment) -> bool {
+    change.is_some_and(|change| change.invoked > at)
+}
+
 /// A change that was acknowledged to somebody who was no member at any time of it.
 fn acted(case: &Case<'_>, index: usize, operation: &Operation) -> Option<Finding> {
     let stream = operation.stream();

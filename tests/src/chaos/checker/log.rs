@@ -146,7 +146,8 @@ impl Log {
         }
     }
 
-    fn is_deleted(&self, stream: &str) -> bool {
+    /// Whether a stream is that of a channel which was deleted: nobody can read it any more.
+    pub(super) fn is_deleted(&self, stream: &str) -> bool {
         let channel = stream.strip_prefix("c:").unwrap_or_default();
         let group = self.group_of.get(channel);
         let group = group.and_then(|group| self.groups.get(group));

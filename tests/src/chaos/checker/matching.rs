@@ -93,7 +93,7 @@ impl Matching<'_> {
             };
             let seq = body["seq"].as_u64().unwrap_or_default();
             let Some(entry) = stream.entries.get(&seq) else {
-                self.lost(index, name, stream, seq);
+                self.lost(index, name, seq);
                 continue;
             };
             let same = entry.kind == "message.created"
@@ -103,7 +103,7 @@ impl Matching<'_> {
                 && entry.data["reply_to"] == body["reply_to"]
                 && (entry.data["content"] == **content || self.is_changed(stream, seq));
             if !same || self.matched.is_taken(name, seq) {
-                self.lost(index, name, stream, seq);
+                self.lost(index, name, seq);
                 continue;
             }
             self.matched.set(index, name, seq);
@@ -174,13 +174,13 @@ impl Matching<'_> {
             }
         }
         for (entries, asked) in slots.into_values() {
-            self.slot(name, stream, &entries, &asked);
+            self.slot(name, &entries, &asked);
         }
     }
 
     /// That the acknowledged can be matched, and that the entries can, is enough for both
     /// together (Mendelsohn and Dulmage).
-    fn slot(&mut self, name: &str, stream: &Stream, entries: &[u64], asked: &[Asked]) {
+    fn slot(&mut self, name: &str, entries: &[u64], asked: &[Asked]) {
         let is_ok = |one: &&Asked| self.history.operations[one.index].is_ok();
         let acknowledged: Vec<Asked> = asked.iter().filter(is_ok).copied().collect();
         let found = assign(entries, &acknowledged);
@@ -189,18 +189,18 @@ impl Matching<'_> {
         }
         for one in acknowledged {
             if !found.iter().any(|(index, _)| *index == one.index) {
-                self.lost(one.index, name, stream, one.from);
+                self.lost(one.index, name, one.from);
             }
         }
     }
 
-    fn lost(&mut self, index: usize, name: &str, stream: &Stream, near: u64) {
-        if !stream.complete && self.log.entry(name, near).is_none() {
-            return; // Nobody saw this part of a channel before it was deleted.
-        }
+    fn lost(&mut self, index: usize, name: &str, near: u64) {
         let operation = &self.history.operations[index];
-        if !stream.complete && !matches!(operation.change, Change::Send { .. }) {
-            return;
+        if self.log.is_deleted(name) {
+            let is_send = matches!(operation.change, Change::Send { .. });
+            if !is_send || self.log.entry(name, near).is_none() {
+                return; // Nobody saw this part of a channel before it was deleted.
+            }
         }
         let described = self.history.describe(operation);
         let around = self.log.around(name, near);

@@ -1,13 +1,16 @@
 //! Judges a [`History`] against the [`Truth`]. Each rule is a function of its own that returns
 //! what it finds; docs/reliability.md says what they are. What a rule finds is a defect, of the
 //! servers or of the checker: nothing is tolerated, and nothing depends on how fast a machine is
-//! but the two limits in [`time`].
+//! but the two limits in [`time`] and the one in [`pushes`].
 
 mod access;
 mod log;
 mod matching;
 mod order;
+mod pushes;
 mod reads;
+mod resets;
+mod roles;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -46,6 +49,8 @@ pub enum Rule {
     Stale,
     /// Somebody saw, or did, what only members may.
     Leaked,
+    /// Somebody did to a group what his role does not allow.
+    Forbidden,
     /// A change overwrote another one unseen.
     LostUpdate,
     /// A change was refused although what it asked for was so.
@@ -56,6 +61,11 @@ pub enum Rule {
     Read,
     /// A delta took too long to reach a device that was there.
     Late,
+    /// A delta was not pushed in time to a device that was connected all the while, whatever else
+    /// brought it there.
+    NotPushed,
+    /// A device had to begin a stream again, or to give it up, without need.
+    Reset,
     /// A server did not answer in time.
     Unanswered,
     /// An answer or a frame breaks the protocol.
@@ -121,7 +131,11 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(state::refused_for_a_reason(&case));
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(access::only_members(&case));
+    findings.extend(roles::suffice(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));
+    findings.extend(resets::with_reason(&case));
+    let (not_pushed, awaited) = pushes::in_time(&case);
+    findings.extend(not_pushed);
     findings.extend(time::in_time(&case));
     findings.extend(time::answered(history));
     for (at, what) in &history.violations {
@@ -130,7 +144,11 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
             format!("{}: {what}", seconds(*at)),
         ));
     }
-    (findings, time::delays(&case))
+    let delays = Delays {
+        awaited,
+        ..time::delays(&case)
+    };
+    (findings, delays)
 }
 
 /// How often each rule was offended.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::certainly_has;
 use super::{Case, Finding, Rule};
 use crate::chaos::history::{Change, Moment, Operation, Question, Read};
 
@@ -11,7 +12,9 @@ pub(super) fn show_what_was_acknowledged(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for read in &case.history.reads {
         let wrong = match read.status {
-            200 => too_old(case, &known, read).or_else(|| not_contiguous(read)),
+            200 => too_old(case, &known, read)
+                .or_else(|| not_contiguous(read))
+                .or_else(|| reset(case, &known, read)),
             404 => denied(case, read),
             status => Some(format!("status {status}")),
         };
@@ -157,42 +160,32 @@ fn not_contiguous(read: &Read) -> Option<String> {
     None
 }
 
-/// Whether a 404 was wrong: the reader was a member all the time, and the channel and the
-/// message were there.
+/// Whether a reset was wrong. Nothing is ever cut off a stream in a run, and no epoch begins.
+fn reset(case: &Case<'_>, known: &Acknowledged<'_>, read: &Read) -> Option<String> {
+    let Question::Sync { stream, after } = &read.question else {
+        return None;
+    };
+    let reset = read.body["resets"].get(0)?;
+    match reset["reason"].as_str() {
+        Some("gone") => denied(case, read),
+        Some("ahead") => {
+            let least = known.anything.by(stream, read.invoked);
+            (*after <= least).then(|| format!("{after} is ahead, though {least} was acknowledged"))
+        }
+        _ => Some("a reset without a reason".to_owned()),
+    }
+}
+
+/// Whether it was wrong to say that there is no such thing: the reader was a member all the
+/// time, and the channel and the message were there.
 fn denied(case: &Case<'_>, read: &Read) -> Option<String> {
     let stream = read.question.stream();
-    let group_id = case.log.group_of_stream(&stream)?.to_owned();
-    let group = case.log.groups.get(&group_id)?;
-    let group_stream = format!("g:{group_id}");
-    let of = |seq: u64| case.matched.operation(case.history, &group_stream, seq);
-    let was_before = |it: Option<&Operation>| it.is_some_and(|it| it.answered < read.invoked);
-    let was_after = |it: Option<&Operation>| it.is_some_and(|it| it.invoked > read.answered);
-    if let Some(absences) = group.absences.get(&read.actor) {
-        let mut between = absences
-            .iter()
-            .zip(absences.iter().skip(1).map(Some).chain([None]));
-        let member = between.any(|(absence, next)| {
-            let came = absence.to.is_some_and(|to| was_before(of(to)));
-            came && next.is_none_or(|next| was_after(of(next.from)))
-        });
-        if !member {
-            return None;
-        }
-    }
-    if let Some(channel) = stream.strip_prefix("c:") {
-        let channel = group.channels.get(channel)?;
-        let there = channel.created == 1 || was_before(of(channel.created));
-        if !there
-            || channel
-                .deleted
-                .is_some_and(|deleted| !was_after(of(deleted)))
-        {
-            return None;
-        }
+    if !certainly_has(case, &read.actor, &stream, read.invoked, read.answered) {
+        return None;
     }
     if let Question::Message { seq, .. } = &read.question {
-        let sent = case.matched.operation(case.history, &stream, *seq);
-        if !was_before(sent) {
+        let sent = case.matched.operation(case.history, &stream, *seq)?;
+        if sent.answered >= read.invoked {
             return None;
         }
     }

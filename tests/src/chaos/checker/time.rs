@@ -8,7 +8,7 @@ use super::{Case, Finding, Rule};
 use crate::chaos::history::{DeviceHistory, Event, Fault, History, Moment, seconds};
 
 /// How much time without any fault may pass before a device that is in front has a delta.
-const LATE: Duration = Duration::from_secs(30);
+const LATE: Duration = Duration::from_secs(15);
 /// An API process answers within 10 s; the rest is for a busy machine.
 const ANSWER: Duration = Duration::from_secs(15);
 /// For so long after a fault what happens is put down to it.
@@ -30,6 +30,8 @@ pub struct Delays {
     pub beyond_faults: Duration,
     /// The longest delays, each of another delta, the longest first.
     pub slowest: Vec<Slow>,
+    /// Pushes to single devices that had to come in time, because no fault was near.
+    pub awaited: usize,
 }
 
 /// A delta that took long, and the device that had it last.
@@ -54,7 +56,7 @@ impl Arrival<'_> {
     }
 }
 
-/// A delta reaches everybody who is there, at the latest when there was no fault for 30 s in
+/// A delta reaches everybody who is there, at the latest when there was no fault for 15 s in
 /// all.
 pub(super) fn in_time(case: &Case<'_>) -> Vec<Finding> {
     let quiet = Quiet::of(&case.history.faults);
@@ -80,7 +82,7 @@ pub(super) fn in_time(case: &Case<'_>) -> Vec<Finding> {
 }
 
 /// What happened to a device's connection in a span of time.
-fn story(device: &DeviceHistory, from: Moment, to: Moment) -> String {
+pub(super) fn story(device: &DeviceHistory, from: Moment, to: Moment) -> String {
     let mut text = String::new();
     for (at, event) in &device.events {
         let dull = matches!(event, Event::Seen { .. } | Event::Applied(_));

@@ -1,6 +1,7 @@
 //! Every rule is shown a history that offends against it, and must say so; what is in order it
 //! must leave alone.
 
+mod delivery;
 mod story;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use super::{Rule, check};
 use crate::chaos::history::{
     Change, Direct, Event, Fault, Moment, Outcome, Question, Read, Source,
 };
-use story::{CHANNEL, GROUP, Story, at, delta, edit, message, ok, remove, rename, send};
+use story::{CHANNEL, GROUP, Story, at, delta, edit, message, ok, put, remove, rename, send};
 
 const ADA: usize = 0;
 const BOB: usize = 1;
@@ -110,6 +111,26 @@ fn an_acknowledged_change_that_is_not_in_the_log_is_found() {
         let edit = edit.expect("it was edited");
         (edit.invoked, edit.answered) = (at(50), at(51));
     });
+}
+
+#[test]
+fn a_stream_that_is_not_there_excuses_nothing() {
+    for change in [
+        Change::Send {
+            channel: "9".to_owned(),
+            content: "lost".to_owned(),
+            reply_to: None,
+        },
+        Change::RenameGroup {
+            group: "9".to_owned(),
+            name: "lost".to_owned(),
+            if_match: None,
+        },
+    ] {
+        breaks(Rule::Lost, |story| {
+            story.operation("ada", change, 40, ok(sent(1)));
+        });
+    }
 }
 
 #[test]
@@ -330,6 +351,63 @@ fn a_removal_without_its_fence_is_found() {
 }
 
 #[test]
+fn what_a_role_does_not_allow_is_found() {
+    let role = |second: u64, user: &'static str, role: &'static str| {
+        move |story: &mut Story| {
+            story.operation("owner", put(user, role), second, ok(Value::Null));
+            let seq = story.truth.heads[GROUP] + 1;
+            let data = json!({"user": user, "role": role});
+            story.append(
+                delta(GROUP, seq, "member.updated", "owner", data),
+                second + 1,
+            );
+        }
+    };
+    let does = |actor: &'static str, kind: &'static str, change: Change, data: Value| {
+        move |story: &mut Story| {
+            story.operation(actor, change, 50, ok(Value::Null));
+            let seq = story.truth.heads[GROUP] + 1;
+            story.append(delta(GROUP, seq, kind, actor, data), 51);
+        }
+    };
+    let renames = |actor| {
+        let data = json!({"name": "newer", "version": 0});
+        does(actor, "group.updated", rename("newer", None), data)
+    };
+    let adds = |actor, user: &'static str, role: &'static str| {
+        let data = json!({"user": user, "role": role});
+        does(actor, "member.added", put(user, role), data)
+    };
+    let removes = |actor, user: &'static str| {
+        let data = json!({"user": user});
+        does(actor, "member.removed", remove(user), data)
+    };
+    let is_forbidden = |change: &dyn Fn(&mut Story)| broken(change).contains(&Rule::Forbidden);
+    assert!(is_forbidden(&|story| renames("bob")(story)));
+    assert!(!is_forbidden(&|story| renames("ada")(story)));
+    // Demoted before, and promoted again.
+    assert!(is_forbidden(&|story| {
+        role(40, "ada", "member")(story);
+        renames("ada")(story);
+    }));
+    assert!(!is_forbidden(&|story| {
+        role(40, "ada", "member")(story);
+        role(44, "ada", "admin")(story);
+        renames("ada")(story);
+    }));
+    assert!(is_forbidden(&|story| adds("bob", "eve", "member")(story)));
+    assert!(!is_forbidden(&|story| adds("ada", "eve", "member")(story)));
+    assert!(is_forbidden(&|story| adds("ada", "eve", "admin")(story)));
+    assert!(!is_forbidden(&|story| removes("ada", "bob")(story)));
+    assert!(!is_forbidden(&|story| removes("bob", "bob")(story)));
+    assert!(is_forbidden(&|story| removes("bob", "ada")(story)));
+    assert!(is_forbidden(&|story| {
+        role(40, "bob", "admin")(story);
+        removes("ada", "bob")(story);
+    }));
+}
+
+#[test]
 fn a_lost_update_is_found() {
     breaks(Rule::LostUpdate, |story| {
         let renames = |change: &Change| matches!(change, Change::RenameGroup { .. });
@@ -442,35 +520,25 @@ fn a_sync_with_a_hole_is_found() {
 }
 
 #[test]
-fn a_delta_that_comes_late_is_found_unless_a_fault_explains_it() {
-    let late = |story: &mut Story| {
-        let seen = |event: &Event, seq| {
-            matches!(event, Event::Applied(delta) | Event::Seen { delta, .. }
-                if delta.stream == CHANNEL && delta.seq == seq)
-        };
-        for (moment, event) in &mut story.history.devices[ADA].events {
-            if seen(event, 10) {
-                *moment = at(80);
-            }
-        }
+fn a_sync_that_resets_a_stream_without_need_is_found() {
+    let sync = |actor: &str, second: u64, after: u64, reason: &str| {
+        let stream = CHANNEL.to_owned();
+        let resets = json!([{"stream": CHANNEL, "head": 10, "reason": reason}]);
+        let body = json!({"more": false, "resets": resets});
+        read(actor, Question::Sync { stream, after }, second, 200, body)
     };
-    breaks(Rule::Late, late);
-    is_good(|story| {
-        late(story);
-        story.history.faults.push(Fault {
-            kind: "pause broker".to_owned(),
-            target: "broker".to_owned(),
-            began: at(35),
-            healed: at(60),
+    for reason in ["expired", "behind", "restored", "gone", "ahead"] {
+        breaks(Rule::Read, |story| {
+            story.history.reads.push(sync("ada", 40, 7, reason));
         });
-    });
-    // Whose app was not in front gets it when it is.
-    is_good(|story| {
-        late(story);
-        let place = story.history.devices[ADA].events.len() - 2;
-        let events = &mut story.history.devices[ADA].events;
-        events.insert(place, (at(79), Event::Back));
-        events.insert(place, (at(33), Event::Away));
+    }
+    is_good(|story| story.history.reads.push(sync("ada", 40, 11, "ahead")));
+    // While he was no member, and while he may have been none.
+    for second in [24, 21, 26] {
+        is_good(|story| story.history.reads.push(sync("bob", second, 4, "gone")));
+    }
+    breaks(Rule::Read, |story| {
+        story.history.reads.push(sync("bob", 28, 4, "gone"));
     });
 }
 

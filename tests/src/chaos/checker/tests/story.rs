@@ -1,5 +1,5 @@
-//! A small history in which nothing is wrong, to be broken by the tests: a group with two
-//! members besides its owner, one of whom is removed and comes back.
+//! A small history in which nothing is wrong, to be broken by the tests: a group with an
+//! admin and a member besides its owner; the member is removed and comes back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,14 +46,9 @@ fn fence(seq: u64, gv: u64) -> Arc<Delta> {
     delta(CHANNEL, seq, "members.changed", "owner", json!({"gv": gv}))
 }
 
-fn member(seq: u64, kind: &str, user: &str) -> Arc<Delta> {
-    delta(
-        GROUP,
-        seq,
-        kind,
-        "owner",
-        json!({"user": user, "role": "member"}),
-    )
+fn member(seq: u64, kind: &str, user: &str, role: &str) -> Arc<Delta> {
+    let data = json!({"user": user, "role": role});
+    delta(GROUP, seq, kind, "owner", data)
 }
 
 pub(super) fn ok(body: Value) -> Outcome {
@@ -88,11 +83,11 @@ pub(super) fn rename(name: &str, if_match: Option<u64>) -> Change {
     }
 }
 
-fn put(user: &str) -> Change {
+pub(super) fn put(user: &str, role: &str) -> Change {
     Change::PutMember {
         group: "1".to_owned(),
         user: user.to_owned(),
-        role: "member".to_owned(),
+        role: role.to_owned(),
     }
 }
 
@@ -108,8 +103,8 @@ impl Story {
     /// channel odd ones.
     pub(super) fn good() -> Self {
         let mut story = Self::empty();
-        story.operation("owner", put("ada"), 4, ok(Value::Null));
-        story.operation("owner", put("bob"), 6, ok(Value::Null));
+        story.operation("owner", put("ada", "admin"), 4, ok(Value::Null));
+        story.operation("owner", put("bob", "member"), 6, ok(Value::Null));
         story.devices();
         let sent = |seq: u64| {
             ok(
@@ -122,7 +117,7 @@ impl Story {
         story.operation("ada", rename("new", Some(1)), 16, ok(Value::Null));
         story.operation("owner", remove("bob"), 20, ok(Value::Null));
         story.operation("ada", send("secret"), 23, sent(7));
-        story.operation("owner", put("bob"), 26, ok(Value::Null));
+        story.operation("owner", put("bob", "member"), 26, ok(Value::Null));
         story.operation("ada", send("welcome"), 31, sent(9));
         let delete = Change::Delete {
             channel: "1".to_owned(),
@@ -137,8 +132,8 @@ impl Story {
         let edited = json!({"message": 3, "content": "hello all", "edited_at": "e"});
         let groups = vec![
             delta(GROUP, 1, "group.created", "owner", created),
-            member(2, "member.added", "ada"),
-            member(3, "member.added", "bob"),
+            member(2, "member.added", "ada", "admin"),
+            member(3, "member.added", "bob", "member"),
             delta(
                 GROUP,
                 4,
@@ -146,8 +141,8 @@ impl Story {
                 "ada",
                 json!({"name": "new", "version": 4}),
             ),
-            member(5, "member.removed", "bob"),
-            member(6, "member.added", "bob"),
+            member(5, "member.removed", "bob", "member"),
+            member(6, "member.added", "bob", "member"),
         ];
         let messages = vec![
             fence(1, 2),
@@ -225,6 +220,8 @@ impl Story {
             self.apply(ada, second, CHANNEL, seq);
         }
         self.apply(ada, 27, GROUP, 6);
+        let back = self.truth.streams[GROUP][5].clone();
+        self.see(bob, 27, &back, Source::Push);
         self.event(bob, 28, taken_up(GROUP, 6));
         self.event(bob, 28, taken_up(CHANNEL, 8));
         for device in [ada, bob] {
@@ -282,7 +279,7 @@ impl Story {
     }
 }
 
-fn taken_up(stream: &str, head: u64) -> Event {
+pub(super) fn taken_up(stream: &str, head: u64) -> Event {
     Event::TakenUp {
         stream: stream.to_owned(),
         head,
@@ -292,7 +289,7 @@ fn taken_up(stream: &str, head: u64) -> Event {
 /// What HTTP returns in the end.
 fn state(messages: &[Arc<Delta>]) -> View {
     let role = |(user, role): (&str, &str)| (user.to_owned(), role.to_owned());
-    let members = [("owner", "owner"), ("ada", "member"), ("bob", "member")].map(role);
+    let members = [("owner", "owner"), ("ada", "admin"), ("bob", "member")].map(role);
     let group = Group {
         name: json!("new"),
         version: 4,

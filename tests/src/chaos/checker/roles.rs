@@ -1,0 +1,79 @@
+//! Nobody does to a group what the role does not allow that he has there: every entry of the
+//! group's stream is held against the roles at its place.
+
+use std::collections::BTreeMap;
+
+use super::{Case, Finding, Rule};
+use crate::replica::Delta;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Member,
+    Admin,
+    Owner,
+}
+
+/// User → role.
+type Roles = BTreeMap<String, Role>;
+
+pub(super) fn suffice(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, stream) in &case.log.streams {
+        if !name.starts_with("g:") {
+            continue;
+        }
+        let mut roles = Roles::new();
+        for (seq, entry) in &stream.entries {
+            if let Some((has, needed)) = exceeds(&roles, entry) {
+                let actor = entry.actor.as_deref().unwrap_or_default();
+                let who = case.history.name(actor);
+                let around = case.log.around(name, *seq);
+                let what =
+                    format!("{name} {seq} by {who}, who was {has:?}, takes {needed:?}; {around}");
+                findings.push(Finding::new(Rule::Forbidden, what));
+            }
+            change(&mut roles, entry);
+        }
+    }
+    findings
+}
+
+/// The role that the actor had and the one that it takes, if that is more.
+fn exceeds(roles: &Roles, entry: &Delta) -> Option<(Option<Role>, Role)> {
+    let actor = entry.actor.as_deref()?;
+    let user = entry.data["user"].as_str().unwrap_or_default();
+    let has = roles.get(actor).copied();
+    let needed = match &*entry.kind {
+        "group.updated" | "channel.created" | "channel.updated" | "channel.deleted" => Role::Admin,
+        "member.added" if given(entry) == Role::Member => Role::Admin,
+        // With a key, who has the role already may get it again from an admin.
+        "member.updated" if roles.get(user) == Some(&given(entry)) => Role::Admin,
+        "member.added" | "member.updated" => Role::Owner,
+        "member.removed" if user == actor => return None,
+        "member.removed" if roles.get(user) == Some(&Role::Member) => Role::Admin,
+        "member.removed" => Role::Owner,
+        _ => return None,
+    };
+    (has < Some(needed)).then_some((has, needed))
+}
+
+fn change(roles: &mut Roles, entry: &Delta) {
+    let user = entry.data["user"].as_str().unwrap_or_default();
+    match &*entry.kind {
+        "group.created" => {
+            let owner = entry.actor.clone().unwrap_or_default();
+            roles.insert(owner, Role::Owner);
+        }
+        "member.added" | "member.updated" => drop(roles.insert(user.to_owned(), given(entry))),
+        "member.removed" => drop(roles.remove(user)),
+        _ => {}
+    }
+}
+
+fn given(entry: &Delta) -> Role {
+    match entry.data["role"].as_str() {
+        Some("owner") => Role::Owner,
+        Some("admin") => Role::Admin,
+        _ => Role::Member,
+    }
+}
