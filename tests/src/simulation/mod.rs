@@ -18,7 +18,7 @@ use client::{Client, Time, Waits};
 use model::{ME, Model};
 
 /// Schedules of an ordinary run.
-const SCHEDULES: u64 = 3_000;
+const SCHEDULES: u64 = 1_000;
 /// As `hello` may say it.
 const BACKGROUND: Duration = Duration::from_secs(120);
 /// Where the server says of every loss that there was one, nothing may depend on the background.
