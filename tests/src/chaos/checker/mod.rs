@@ -1,7 +1,7 @@
 //! Judges a [`History`] against the [`Truth`]. Each rule is a function of its own that returns
 //! what it finds; docs/reliability.md says what they are. What a rule finds is a defect, of the
 //! servers or of the checker: nothing is tolerated, and nothing depends on how fast a machine is
-//! but the two limits in [`time`] and the one in [`pushes`].
+//! but the two limits in `time` and the one in `pushes`.
 
 mod access;
 mod log;
