@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use super::APPEND_DEADLINE;
 use super::announcer::{Announcer, Complete};
@@ -23,8 +23,9 @@ use super::completion::Completion;
 use super::metrics::LogMetrics;
 use super::setback::Setback;
 use super::trace;
+use super::waiting::{Copies, Waiting, share_doubt};
 use crate::clock::Clock;
-use crate::domain::{Entry, EntryId, Head, Key, Seq, StreamId};
+use crate::domain::{Entry, EntryId, Head, Refusal, Seq, StreamId};
 use crate::store::{Store, StoreError};
 
 /// Appends that may wait for one stream; one more is answered `Unavailable`. Derived entries may
@@ -72,37 +73,6 @@ struct Memory {
     /// Every pending entry up to here has been applied.
     applied: Seq,
     setback: Setback,
-}
-
-/// An append and who waits for it.
-struct Waiting {
-    append: Append,
-    /// Stays the same over all tries, by which an own entry is known from a replay's.
-    id: EntryId,
-    /// The outcome of an earlier try is unknown: it may still land, so that it cannot be
-    /// refused any more.
-    uncertain: bool,
-    deadline: Instant,
-    done: oneshot::Sender<Result<Committed, AppendError>>,
-    /// From the request for it to the answer; what is done for the entry are its children.
-    span: Span,
-}
-
-impl Waiting {
-    fn answer(self, outcome: Result<Committed, AppendError>) {
-        match &outcome {
-            Ok(committed) => {
-                self.span.record("delta.seq", committed.entry.seq);
-                self.span.record("replayed", committed.replayed);
-            }
-            Err(AppendError::Unavailable) => {
-                self.span.record("otel.status_code", "ERROR");
-            }
-            Err(AppendError::Refused(_) | AppendError::KeyReused) => {}
-        }
-        // A caller that is gone does not want the answer; the entry stands all the same.
-        drop(self.done.send(outcome));
-    }
 }
 
 impl Appenders {
@@ -251,6 +221,7 @@ impl Appenders {
         mut batch: VecDeque<Waiting>,
         memory: &mut Memory,
     ) -> VecDeque<Waiting> {
+        share_doubt(&mut batch);
         // Their callers have been told that the outcome is unknown.
         batch.retain(|waiting| waiting.deadline > Instant::now());
         let head = match self.head(stream, memory).await {
@@ -259,6 +230,7 @@ impl Appenders {
         };
         let run = self.validate(stream, head, &mut batch, memory).await;
         if run.is_empty() {
+            memory.setback = Setback::None;
             return batch;
         }
         let entries = run.iter().map(|(_, entry)| entry.clone()).collect();
@@ -353,6 +325,7 @@ impl Appenders {
                     run.push((waiting, entry));
                 }
                 Err(NotValid::Store(error)) => {
+                    keys.remove(&waiting.append.key);
                     refuse_all([waiting], stream, &error);
                 }
                 // What it was refused on is not committed yet, and may be its own first try.
@@ -361,8 +334,8 @@ impl Appenders {
                     break;
                 }
                 Err(NotValid::Refused(refusal)) => {
-                    self.answer_from_log(waiting, Err(AppendError::Refused(refusal)), memory)
-                        .await;
+                    keys.remove(&waiting.append.key);
+                    self.answer_from_log(waiting, refusal, memory).await;
                 }
             }
         }
@@ -394,9 +367,9 @@ impl Appenders {
         }
     }
 
-    /// The first `landed` of `run` are committed: completes, answers and announces them.
-    /// Finds out about the one that was refused. Returns it (unless it is answered), those
-    /// behind it and `rest`, without those that repeat what is known to be in.
+    /// The first `landed` of `run` are committed: completes, answers and announces them, with
+    /// their copies in `rest`. Finds out about the one that was refused. Returns it (unless it
+    /// is answered), those behind it and `rest`.
     async fn landed(
         &self,
         stream: StreamId,
@@ -408,81 +381,62 @@ impl Appenders {
         let mut again: VecDeque<_> = run.drain(landed..).map(|(waiting, _)| waiting).collect();
         let complete = again.is_empty();
         again.extend(rest);
-        let repeated: HashSet<Key> = again.iter().map(|waiting| waiting.append.key).collect();
-        let mut known = Vec::new();
+        let mut copies = Copies::of(&mut again, run.iter().map(|(_, entry)| entry.key));
         let mut to_announce = Vec::with_capacity(landed);
         for (waiting, entry) in run {
             if let Some((head, _)) = &mut memory.head {
                 *head = entry.head();
             }
-            if repeated.contains(&entry.key) {
-                known.push(entry.clone());
-            }
-            to_announce.extend(self.complete(waiting, entry, false, memory).await);
+            let askers = copies.with(waiting, entry.key);
+            to_announce.extend(self.complete(entry, askers, memory).await);
         }
         // All are answered before the first waits for room.
         self.peers().announcer.enqueue(to_announce).await;
         memory.setback = Setback::None;
         if !complete {
             memory.head = None;
-            known.extend(self.find_refused(stream, &mut again, memory).await);
+            self.look_up_refused(stream, &mut again, memory).await;
         }
-        self.answer_copies(again, &known, memory).await
+        again
     }
 
-    /// Looks the first of `again`, which the store refused, up. None: another process was
-    /// faster, or the look-up failed and it is answered.
-    async fn find_refused(
+    /// Looks the first, which the store refused, up: if it is in, it is answered, and so are
+    /// its copies.
+    async fn look_up_refused(
         &self,
         stream: StreamId,
         again: &mut VecDeque<Waiting>,
         memory: &mut Memory,
-    ) -> Option<Entry> {
-        let refused = again.front()?;
-        match self.store.find(stream, refused.append.key).await {
+    ) {
+        let Some(refused) = again.pop_front() else {
+            return;
+        };
+        let key = refused.append.key;
+        match self.store.find(stream, key).await {
+            Ok(Some(entry)) => {
+                let mut copies = Copies::of(again, [key]);
+                self.answer_with(entry, copies.with(refused, key), memory)
+                    .await;
+            }
             Ok(None) => {
+                // Another process was faster.
                 self.metrics.races.inc();
                 memory.setback = Setback::Race;
-                None
+                again.push_front(refused);
             }
-            Ok(found) => found,
             Err(error) => {
-                refuse_all(again.pop_front(), stream, &error);
-                None
+                refuse_all([refused], stream, &error);
             }
         }
-    }
-
-    /// Answers those that have the key of an entry which is `known` to be in; returns the
-    /// others.
-    async fn answer_copies(
-        &self,
-        waiting: VecDeque<Waiting>,
-        known: &[Entry],
-        memory: &mut Memory,
-    ) -> VecDeque<Waiting> {
-        let mut others = VecDeque::with_capacity(waiting.len());
-        for waiting in waiting {
-            match known.iter().find(|entry| entry.key == waiting.append.key) {
-                Some(entry) => self.answer_with(waiting, entry.clone(), memory).await,
-                None => others.push_back(waiting),
-            }
-        }
-        others
     }
 
     /// Before a mutation is refused its key is looked up: its first result is the answer.
-    async fn answer_from_log(
-        &self,
-        waiting: Waiting,
-        otherwise: Result<Committed, AppendError>,
-        memory: &mut Memory,
-    ) {
+    async fn answer_from_log(&self, waiting: Waiting, refusal: Refusal, memory: &mut Memory) {
         let stream = waiting.append.stream;
         match self.store.find(stream, waiting.append.key).await {
-            Ok(Some(entry)) => self.answer_with(waiting, entry, memory).await,
+            Ok(Some(entry)) => self.answer_with(entry, vec![waiting], memory).await,
             Ok(None) if waiting.uncertain => waiting.answer(Err(AppendError::Unavailable)),
-            Ok(None) => waiting.answer(otherwise),
+            Ok(None) => waiting.answer(Err(AppendError::Refused(refusal))),
             Err(error) => {
                 refuse_all([waiting], stream, &error);
             }
@@ -490,35 +444,35 @@ impl Appenders {
     }
 
     /// The key is in the log already.
-    async fn answer_with(&self, waiting: Waiting, entry: Entry, memory: &mut Memory) {
-        let hashes = (waiting.append.request, entry.request);
-        if let (Some(now), Some(then)) = hashes
-            && now != then
-        {
-            return waiting.answer(Err(AppendError::KeyReused));
-        }
-        let replayed = entry.id != waiting.id;
-        let to_announce = self.complete(waiting, entry, replayed, memory).await;
+    async fn answer_with(&self, entry: Entry, askers: Vec<Waiting>, memory: &mut Memory) {
+        let to_announce = self.complete(entry, askers, memory).await;
         self.peers().announcer.enqueue(to_announce).await;
     }
 
-    /// Applies a committed entry, appends what derives from it, and answers. Returns the entry
-    /// if it is to be announced: not if somebody else has it in hand.
+    /// Applies a committed entry, appends what derives from it, and answers those who ask for
+    /// its key. Returns the entry if it is to be announced: not if somebody else has it in hand.
     async fn complete(
         &self,
-        waiting: Waiting,
         entry: Entry,
-        replayed: bool,
+        askers: Vec<Waiting>,
         memory: &mut Memory,
     ) -> Option<Complete> {
-        let span = waiting.span.clone();
-        match self
+        let is_other = |asker: &mut Waiting| {
+            let hashes = (asker.append.request, entry.request);
+            matches!(hashes, (Some(now), Some(then)) if now != then)
+        };
+        let mut askers = askers;
+        for other in askers.extract_if(.., is_other) {
+            other.answer(Err(AppendError::KeyReused));
+        }
+        let own = askers.iter().find(|asker| asker.id == entry.id);
+        let span = own.or(askers.first())?.span.clone();
+        let own = own.is_some();
+        let completing = self
             .peers()
             .completion
-            .complete(&entry, memory.applied)
-            .instrument(span.clone())
-            .await
-        {
+            .complete(&entry, memory.applied, !own);
+        match completing.instrument(span.clone()).await {
             Ok(applied) => memory.applied = applied,
             Err(error) => {
                 // It is committed and pending: a repetition or the relay completes it.
@@ -528,15 +482,18 @@ impl Appenders {
                     error = &error as &dyn std::error::Error,
                     "a committed entry could not be completed"
                 );
-                waiting.answer(Err(AppendError::Unavailable));
+                for asker in askers {
+                    asker.answer(Err(AppendError::Unavailable));
+                }
                 return None;
             }
         }
-        waiting.answer(Ok(Committed {
-            entry: entry.clone(),
-            replayed,
-        }));
-        (!replayed).then_some(Complete { entry, span })
+        for asker in askers {
+            let replayed = asker.id != entry.id;
+            let entry = entry.clone();
+            asker.answer(Ok(Committed { entry, replayed }));
+        }
+        own.then_some(Complete { entry, span })
     }
 
     fn sweep(&self) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use futures_util::future::{BoxFuture, try_join_all};
 
-use super::append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
+use super::append::{Append, AppendError, Draft, NotValid, Proposal};
 use super::appender::Appenders;
 use super::applied::Applied;
 use super::groups::Groups;
@@ -48,7 +48,14 @@ impl Completion {
 
     /// Applies `entry` and all before it, and appends what derives from it. `applied` is the
     /// position through which the caller knows the stream to be applied; returns the new one.
-    pub(super) async fn complete(&self, entry: &Entry, applied: Seq) -> Result<Seq, Incomplete> {
+    /// `again`: somebody may have done so already, so that derived entries are looked for first,
+    /// which costs less than an append that is refused.
+    pub(super) async fn complete(
+        &self,
+        entry: &Entry,
+        applied: Seq,
+        again: bool,
+    ) -> Result<Seq, Incomplete> {
         if !entry.change.changes_state() {
             // Nothing to apply. Entries before it may still have something.
             return Ok(if applied + 1 == entry.seq {
@@ -63,7 +70,7 @@ impl Completion {
         if let StreamId::Group(group) = entry.stream {
             self.groups.forget_before(group, entry.seq);
         }
-        self.derive(entry).await?;
+        self.derive(entry, again).await?;
         Ok(applied.max(entry.seq))
     }
 
@@ -86,18 +93,18 @@ impl Completion {
         self.applied.reach(store, stream, after, through).await
     }
 
-    async fn derive(&self, entry: &Entry) -> Result<(), AppendError> {
+    async fn derive(&self, entry: &Entry, again: bool) -> Result<(), AppendError> {
         match (entry.stream, &entry.change) {
             (StreamId::User(user), Change::SessionRevoked { session }) => {
                 let ended = SessionEnded {
                     session: *session,
                     user,
                 };
-                self.append_derived(entry, StreamId::Sessions, Arc::new(ended))
+                self.append_derived(entry, StreamId::Sessions, Arc::new(ended), again)
                     .await?;
             }
             (StreamId::Group(group), change) if change.needs_fence() => {
-                self.fence(entry, group).await?;
+                self.fence(entry, group, again).await?;
             }
             _ => {}
         }
@@ -108,7 +115,7 @@ impl Completion {
     /// change or later. It stands for the position that the group has come to, which is beyond
     /// the change where that is completed late: its recipients are the members of now, in
     /// channels too that are younger than the change.
-    async fn fence(&self, entry: &Entry, group: GroupId) -> Result<(), AppendError> {
+    async fn fence(&self, entry: &Entry, group: GroupId, again: bool) -> Result<(), AppendError> {
         let state = self.store.group(group).await.map_err(|error| {
             tracing::warn!(group.id = %group, error = &error as &dyn std::error::Error, "the channels to fence could not be read");
             AppendError::Unavailable
@@ -124,7 +131,7 @@ impl Completion {
         }
         let fences = channels.into_iter().map(|channel| {
             let fence = Arc::new(Fence { gv });
-            self.append_derived(entry, StreamId::Channel(channel), fence)
+            self.append_derived(entry, StreamId::Channel(channel), fence, again)
         });
         try_join_all(fences).await.map(|_| ())
     }
@@ -135,7 +142,8 @@ impl Completion {
         deciding: &Entry,
         stream: StreamId,
         proposal: Arc<dyn Proposal>,
-    ) -> BoxFuture<'a, Result<Committed, AppendError>> {
+        again: bool,
+    ) -> BoxFuture<'a, Result<(), AppendError>> {
         let append = Append {
             stream,
             actor: deciding.actor,
@@ -144,8 +152,11 @@ impl Completion {
             proposal,
         };
         Box::pin(async move {
+            if again && matches!(self.store.find(stream, append.key).await, Ok(Some(_))) {
+                return Ok(());
+            }
             let appenders = self.appenders.upgrade().ok_or(AppendError::Unavailable)?;
-            appenders.append_derived(append).await
+            appenders.append_derived(append).await.map(|_| ())
         })
     }
 }

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::Span;
@@ -26,9 +25,12 @@ macro_rules! log_contract {
             unknown_outcomes_have_one_effect,
             a_landed_prefix_is_kept_and_the_rest_is_appended,
             what_may_still_land_is_never_refused,
+            what_may_still_land_is_refused_to_no_copy_of_it,
             a_replay_in_mid_batch_gets_the_first_entry,
             fifty_copies_at_once_are_one_message,
             copies_that_wait_are_answered_together,
+            copies_of_a_group_change_are_completed_once,
+            what_was_completed_before_is_only_looked_up,
             the_same_key_with_another_body_is_refused,
             a_replay_is_answered_though_a_rule_would_refuse_it_now,
             a_repetition_of_what_was_refused_is_decided_anew,
@@ -224,6 +226,42 @@ pub(crate) async fn what_may_still_land_is_never_refused(store: Arc<dyn Store>) 
     );
 }
 
+pub(crate) async fn what_may_still_land_is_refused_to_no_copy_of_it(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    let world = Arc::new(World::new(store, &[user]).await);
+    let (held, doubtful) = (Gate::new(), Gate::new());
+    let faults = [
+        Fault::Pause(held.clone()),
+        Fault::UncertainAfter(doubtful.clone()),
+    ];
+    let log = world.process_with(&Faults::on_append(faults));
+    let held_up = spawn_send(&world, &log, Key::unique(), "held up");
+    held.reached().await;
+    let key = Key::unique();
+    let copies: Vec<_> = (0..3)
+        .map(|_| {
+            let (world, log) = (world.clone(), log.clone());
+            tokio::spawn(async move { world.send_with(&log, user, key, "perhaps").await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    held.open();
+    held_up.await.unwrap().unwrap();
+    doubtful.reached().await;
+    world
+        .change_group(&world.log, Change::MemberRemoved { user })
+        .await
+        .unwrap();
+    doubtful.open();
+    for copy in copies {
+        let outcome = copy.await.unwrap();
+        assert!(
+            matches!(outcome, Err(AppendError::Unavailable)),
+            "{outcome:?}"
+        );
+    }
+}
+
 pub(crate) async fn a_landed_prefix_is_kept_and_the_rest_is_appended(store: Arc<dyn Store>) {
     let world = Arc::new(World::new(store, &[]).await);
     let gate = Gate::new();
@@ -336,8 +374,57 @@ pub(crate) async fn copies_that_wait_are_answered_together(store: Arc<dyn Store>
     assert!(matches!(other_body, Err(AppendError::KeyReused)));
     assert_eq!(world.channel_entries().await.len(), 3);
     // The held-up one loses its place, then both kinds go together; with room for a bad start.
-    let calls = faults.calls.load(Ordering::Relaxed);
-    assert!(calls <= 12, "{calls} appends and look-ups for 102 sends");
+    let (appends, finds) = faults.calls();
+    assert!(appends + finds <= 12, "{appends} and {finds} for 102 sends");
+}
+
+pub(crate) async fn copies_of_a_group_change_are_completed_once(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    let world = Arc::new(World::new(store, &[user]).await);
+    let gate = Gate::new();
+    let faults = Faults::on_append([Fault::Pause(gate.clone())]);
+    let log = world.process_with(&faults);
+    let key = Key::unique();
+    let remove = || {
+        let (world, log) = (world.clone(), log.clone());
+        let removal = Always(Change::MemberRemoved { user }, true);
+        tokio::spawn(async move { append(&log, world.group, world.owner, key, removal).await })
+    };
+    let first = remove();
+    gate.reached().await;
+    let copies: Vec<_> = (0..30).map(|_| remove()).collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    gate.open();
+    let first = first.await.unwrap().unwrap();
+    assert!(!first.replayed);
+    for copy in copies {
+        let copy = copy.await.unwrap().unwrap();
+        assert!(copy.replayed);
+        assert_eq!(copy.entry, first.entry);
+    }
+    // The removal and its fence; once more for copies that came too late for the first round.
+    let (appends, finds) = faults.calls();
+    assert!(
+        appends <= 3 && finds <= 3,
+        "{appends} appends, {finds} look-ups"
+    );
+}
+
+pub(crate) async fn what_was_completed_before_is_only_looked_up(store: Arc<dyn Store>) {
+    let user = UserId::generate();
+    let world = World::new(store, &[user]).await;
+    let removed = world.change_group(&world.log, Change::MemberRemoved { user });
+    let entry = removed.await.unwrap().entry;
+    let faults = Faults::default();
+    let unfinished = Unfinished {
+        entry,
+        announce: true,
+        span: Span::none(),
+    };
+    let finished = world.process_with(&faults).finish(&[unfinished]).await;
+    assert!(finished[0].is_ok(), "{finished:?}");
+    // Its fence is there.
+    assert_eq!(faults.calls(), (0, 1));
 }
 
 pub(crate) async fn the_same_key_with_another_body_is_refused(store: Arc<dyn Store>) {

@@ -128,7 +128,7 @@ impl Log {
                 outcomes.push(Err(FinishError::Behind));
                 continue;
             }
-            let completing = completion.complete(&unfinished.entry, applied);
+            let completing = completion.complete(&unfinished.entry, applied, true);
             let completed = completing.instrument(unfinished.span.clone()).await;
             failed |= completed.is_err();
             outcomes.push(match completed {

@@ -17,6 +17,7 @@ mod publisher;
 mod revocations;
 mod setback;
 mod trace;
+mod waiting;
 
 #[cfg(test)]
 mod contract;

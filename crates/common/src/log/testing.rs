@@ -57,8 +57,9 @@ pub(super) enum Fault {
 pub(super) struct Faults {
     pub(super) append: Arc<Mutex<VecDeque<Fault>>>,
     pub(super) apply: Arc<Mutex<VecDeque<Fault>>>,
-    /// Appends and look-ups that were made.
-    pub(super) calls: Arc<AtomicUsize>,
+    /// How many were made.
+    pub(super) appends: Arc<AtomicUsize>,
+    pub(super) finds: Arc<AtomicUsize>,
 }
 
 impl Faults {
@@ -66,6 +67,12 @@ impl Faults {
         let this = Self::default();
         this.append.lock().unwrap().extend(faults);
         this
+    }
+
+    /// Appends and look-ups that were made.
+    pub(super) fn calls(&self) -> (usize, usize) {
+        let of = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        (of(&self.appends), of(&self.finds))
     }
 
     pub(super) fn on_apply(faults: impl IntoIterator<Item = Fault>) -> Self {
@@ -96,7 +103,7 @@ macro_rules! through {
 through! {
     LogStore {
         async fn append(&self, mut run: Vec<Entry>) -> Result<Appended, StoreError> {
-            self.faults.calls.fetch_add(1, Ordering::Relaxed);
+            self.faults.appends.fetch_add(1, Ordering::Relaxed);
             let fault = self.faults.append.lock().unwrap().pop_front();
             match fault {
                 None => self.inner.append(run).await,
@@ -119,7 +126,7 @@ through! {
         }
 
         async fn find(&self, stream: StreamId, key: Key) -> Result<Option<Entry>, StoreError> {
-            self.faults.calls.fetch_add(1, Ordering::Relaxed);
+            self.faults.finds.fetch_add(1, Ordering::Relaxed);
             self.inner.find(stream, key).await
         }
     }

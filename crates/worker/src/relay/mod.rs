@@ -38,7 +38,7 @@ const PAGE: usize = 500;
 /// While there is more than a pass can do, what was committed lately comes first: so late, by
 /// clocks that may be ten minutes off ...
 const LATELY: Duration = Duration::from_secs(900);
-/// ... and so many of them in each pass.
+/// ... and so many of them in each pass, at most.
 const FIRST: usize = 2_000;
 /// Positions looked at in each pass for what is not due by the clock.
 const WATCHED: usize = 5_000;
@@ -164,7 +164,7 @@ impl Relay {
     /// Goes on with the sweep until then, or to its end.
     async fn go_on(&mut self, until: Instant) -> Result<usize, Away> {
         self.metrics.show_oldest(self.oldest, self.clock.now());
-        let mut finished = self.finish_first().await?;
+        let mut finished = self.finish_first(until).await?;
         loop {
             let now = self.clock.now();
             let (before, after) = (due_before(now), self.sweep.position);
@@ -205,10 +205,10 @@ impl Relay {
 
     /// What does not wait for the sweep to come to it. The sweep goes on where that cannot be
     /// read.
-    async fn finish_first(&mut self) -> Result<usize, Away> {
+    async fn finish_first(&mut self, until: Instant) -> Result<usize, Away> {
         let watched = self.finish_watched().await;
         let latest = match self.sweep.position {
-            Some(_) => self.finish_latest().await,
+            Some(_) => self.finish_latest(until).await,
             None => Ok(0),
         };
         let (mut finished, mut hampered) = (0, false);
@@ -229,19 +229,21 @@ impl Relay {
         Ok(finished)
     }
 
-    /// What was committed lately, as far as it is due; the newest first, page by page.
-    async fn finish_latest(&mut self) -> Result<usize, Away> {
+    /// What was committed lately, as far as it is due; the newest first, page by page, until
+    /// then: what becomes due meanwhile must not wait for all of it.
+    async fn finish_latest(&mut self, until: Instant) -> Result<usize, Away> {
         let now = Instant::now();
         let since = earlier(self.clock.now(), LATELY);
         let found = self.store.pending_lately(since, FIRST).await;
         let before = due_before(self.clock.now());
-        let (mut due, early): (Vec<Pending>, Vec<Pending>) = found
+        let (due, early): (Vec<Pending>, Vec<Pending>) = found
             .map_err(Away::Store)?
             .into_iter()
             .partition(|pending| pending.since <= before);
         let unchanged = self.lately.look(early.iter().map(claim_of), now);
-        due.extend(self.entries_of(unchanged).await?);
-        self.finish_parts(due).await
+        let mut first = self.entries_of(unchanged).await?;
+        first.extend(due);
+        self.finish_parts(first, until).await
     }
 
     /// What is not due by the clock, but has stayed as it is for 5 s: goes on where the last
@@ -250,13 +252,14 @@ impl Relay {
         let than = due_before(self.clock.now());
         let page = self.store.pending_later(than, self.watched, WATCHED).await;
         let page = page.map_err(Away::Store)?;
-        let unchanged = self.watch.look_at_part(page.marks, Instant::now());
+        let now = Instant::now();
+        let unchanged = self.watch.look_at_part(page.marks, now);
         self.watched = page.next;
         if self.watched.is_none() {
             self.watch.end();
         }
         let due = self.entries_of(unchanged).await?;
-        self.finish_parts(due).await
+        self.finish_parts(due, now).await
     }
 
     /// The entries of marks, at most a page.
@@ -276,11 +279,15 @@ impl Relay {
         Ok(due)
     }
 
-    async fn finish_parts(&mut self, mut due: Vec<Pending>) -> Result<usize, Away> {
+    /// At least the first part.
+    async fn finish_parts(&mut self, mut due: Vec<Pending>, until: Instant) -> Result<usize, Away> {
         let mut finished = 0;
         for part in due.chunks_mut(PAGE) {
             part.sort_by_key(|pending| (pending.entry.stream.to_bytes(), pending.entry.seq));
             finished += self.finish(part.to_vec(), None).await?;
+            if Instant::now() >= until {
+                break;
+            }
         }
         Ok(finished)
     }

@@ -28,10 +28,15 @@ struct Backlog {
 }
 
 impl Backlog {
-    /// Messages of an hour ago, none of them announced, in channels of ten groups. The last
-    /// channel, which comes last, is empty.
-    async fn new(store: Arc<dyn Store>, delay: Duration, clock: Arc<dyn Clock>) -> Self {
-        let old = SystemClock.now().plus_millis(-HOUR_MS);
+    /// Messages so old, none of them announced, in channels of ten groups. The last channel,
+    /// which comes last, is empty.
+    async fn new(
+        store: Arc<dyn Store>,
+        delay: Duration,
+        clock: Arc<dyn Clock>,
+        age_ms: i64,
+    ) -> Self {
+        let old = SystemClock.now().plus_millis(-age_ms);
         let user = UserId::generate();
         let mut channels: Vec<_> = (0..CHANNELS).map(|_| ChannelId::generate()).collect();
         channels.sort_unstable();
@@ -82,7 +87,8 @@ impl Backlog {
 /// The old entries drain, each announced once and in its stream's order.
 async fn check_drain(store: Arc<dyn Store>) {
     const OLD: usize = (CHANNELS - 1) * PER_CHANNEL;
-    let mut backlog = Backlog::new(store, Duration::ZERO, Arc::new(SystemClock)).await;
+    let clock = Arc::new(SystemClock);
+    let mut backlog = Backlog::new(store, Duration::ZERO, clock, HOUR_MS).await;
     let since = Instant::now();
     let mut finished = 0;
     while finished < OLD {
@@ -100,7 +106,8 @@ async fn check_drain(store: Arc<dyn Store>) {
 /// What is committed while an old backlog drains slowly is announced within 10 s.
 async fn check_fresh(store: Arc<dyn Store>, clock: Arc<dyn Clock>, abandoned_for: Duration) {
     // 256 at most in 0.7 s: all of it takes longer than the fresh one may.
-    let mut backlog = Backlog::new(store, Duration::from_millis(700), clock).await;
+    let slow = Duration::from_millis(700);
+    let mut backlog = Backlog::new(store, slow, clock, HOUR_MS).await;
     let last = backlog.channels[CHANNELS - 1];
     assert!(backlog.pass().await > 0);
     let fresh = backlog.commit_now(last).await;
@@ -116,6 +123,30 @@ async fn check_fresh(store: Arc<dyn Store>, clock: Arc<dyn Clock>, abandoned_for
     assert!(left > 1_000, "the backlog was too small");
     let settled = backlog.store.pending_in(fresh.stream, 0, 1).await.unwrap();
     assert_eq!(settled, []);
+}
+
+/// Nor does it wait for all of a backlog that is young itself, wherever in a pass it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_young_backlog_starves_nothing_fresh() {
+    let scratch = Scratch::new();
+    let (slow, clock) = (Duration::from_millis(700), Arc::new(SystemClock));
+    let mut backlog = Backlog::new(scratch.open(), slow, clock, HOUR_MS / 6).await;
+    let last = backlog.channels[CHANNELS - 1];
+    assert!(backlog.pass().await > 0);
+    let (store, user) = (backlog.store.clone(), backlog.user);
+    let committing = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        let (message, now) = (messages(1, "fresh"), SystemClock.now());
+        commit(&*store, user, last.into(), message, now).await;
+        Instant::now()
+    });
+    while backlog.bus.published_of(last).is_empty() {
+        backlog.pass().await;
+    }
+    let took = committing.await.unwrap().elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let left = pending(&*backlog.store, 100_000).await;
+    assert!(left > 1_000, "the backlog was too small: {left}");
 }
 
 /// An empty database at TIDINGS_TEST_MONGODB_URL. It is left behind: only the store has a driver.
