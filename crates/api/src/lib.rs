@@ -29,7 +29,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Channels, Context, Groups, Members, Messages, Passwords, Sessions, Sync, Tickets,
+    Accounts, Bans, Channels, Context, Groups, Invites, Members, Messages, Mutes, Passwords,
+    Sessions, Sync, Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -59,6 +60,9 @@ struct ApiState {
     sessions: Sessions,
     groups: Groups,
     members: Members,
+    mutes: Mutes,
+    bans: Bans,
+    invites: Invites,
     channels: Channels,
     messages: Messages,
     sync: Sync,
@@ -141,6 +145,9 @@ impl ApiState {
             sessions: Sessions::new(context(), passwords.clone()),
             groups: Groups::new(context()),
             members: Members::new(context()),
+            mutes: Mutes::new(context()),
+            bans: Bans::new(context()),
+            invites: Invites::new(context()),
             channels: Channels::new(context()),
             messages: Messages::new(context()),
             sync: Sync::new(context()),

@@ -9,6 +9,7 @@ mod fences;
 mod keys;
 mod relay;
 mod revocation;
+mod rights;
 
 #[path = "../shared/access.rs"]
 mod access;
@@ -26,6 +27,10 @@ mod idempotency;
 mod lifecycle;
 #[path = "../shared/members.rs"]
 mod members;
+#[path = "../shared/moderation.rs"]
+mod moderation;
+#[path = "../shared/permissions.rs"]
+mod permissions;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

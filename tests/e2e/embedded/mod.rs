@@ -22,6 +22,10 @@ mod idempotency;
 mod lifecycle;
 #[path = "../shared/members.rs"]
 mod members;
+#[path = "../shared/moderation.rs"]
+mod moderation;
+#[path = "../shared/permissions.rs"]
+mod permissions;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

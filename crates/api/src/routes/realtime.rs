@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, post};
 use secrecy::ExposeSecret as _;
-use tidings_common::domain::{BadStream, Cursor, Entry, Seq, StreamId};
+use tidings_common::domain::{BadStream, Cursor, Seq, StreamId};
 use tidings_common::wire;
 use tidings_http::{Authenticated, Json, Problem};
 
@@ -13,7 +13,7 @@ use crate::ApiState;
 use crate::answer::Answer;
 use crate::extract::{OptionalJson, in_time, limit_of};
 use crate::fields::Fields;
-use crate::service::{Encoded, IssuedTicket, ResetReason, SyncFrom, Synced};
+use crate::service::{Encoded, IssuedTicket, ResetReason, Shown, SyncFrom, Synced};
 
 /// Most deltas in an answer, and how many without `limit`.
 const MOST_DELTAS: usize = 500;
@@ -59,8 +59,13 @@ fn escaped(name: &str) -> String {
     short.replace('~', "~0").replace('/', "~1")
 }
 
-fn encode(entry: &Entry) -> Option<Encoded<wire::Delta>> {
-    let delta = wire::Delta::of_entry(entry)?;
+fn encode(shown: &Shown<'_>) -> Option<Encoded<wire::Delta>> {
+    let mut delta = if shown.whole {
+        wire::Delta::of_entry(shown.entry)?
+    } else {
+        wire::Delta::concealed(shown.entry)?
+    };
+    delta.first = (shown.first < shown.entry.seq).then_some(shown.first);
     let bytes = delta.to_frame().len();
     Some(Encoded { delta, bytes })
 }

@@ -6,17 +6,21 @@
 //! result even where the rules would say no by now.
 
 mod accounts;
+mod bans;
 mod channels;
 mod error;
 mod groups;
+mod invites;
 mod members;
 mod messages;
+mod mutes;
 mod paging;
 mod passwords;
 mod precondition;
 mod proposal;
 mod refresh;
 mod sessions;
+mod slow_mode;
 mod sync;
 mod tickets;
 
@@ -31,17 +35,20 @@ use tidings_common::log::{Append, Committed, Log, Proposal, Revocations};
 use tidings_common::store::Store;
 
 pub(crate) use accounts::{Accounts, Registration};
-pub(crate) use channels::{ChannelAtHead, Channels};
+pub(crate) use bans::Bans;
+pub(crate) use channels::{ChannelAtHead, ChannelSettings, Channels};
 pub(crate) use error::ServiceError;
 pub(crate) use groups::{Groups, Invited, NewGroup};
+pub(crate) use invites::{Invites, NewInvite, Preview, WithCode};
 pub(crate) use members::Members;
 pub(crate) use messages::{Messages, NewMessage};
+pub(crate) use mutes::Mutes;
 pub(crate) use paging::ResetReason;
 pub use passwords::BadParameters;
 pub(crate) use passwords::Passwords;
 pub(crate) use precondition::Precondition;
 pub(crate) use sessions::{Login, Sessions};
-pub(crate) use sync::{Encoded, Sync, SyncFrom, Synced};
+pub(crate) use sync::{Encoded, Shown, Sync, SyncFrom, Synced};
 pub(crate) use tickets::{IssuedTicket, Tickets};
 /// Which part of a list to read: of messages, and of what ascends by id.
 pub(crate) use tidings_common::store::{IdWindow, Window};

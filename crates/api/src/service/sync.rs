@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
-use tidings_common::domain::{Cursor, Entry, Seq, StreamId, UserId};
+use tidings_common::domain::{Cursor, Entry, Role, Seq, StreamId, UserId};
 use tidings_common::log::fill_in;
 
 use super::paging::{Gap, Item, Pager, Read};
@@ -36,6 +36,15 @@ pub(crate) struct Synced<D> {
     pub(crate) epoch: u64,
 }
 
+/// An entry on its way to somebody.
+pub(crate) struct Shown<'a> {
+    pub(crate) entry: &'a Entry,
+    /// The first of the run of hidden entries that ends with it; its own position otherwise.
+    pub(crate) first: Seq,
+    /// Otherwise as members see it who are no admins.
+    pub(crate) whole: bool,
+}
+
 /// An entry as a client gets it.
 pub(crate) struct Encoded<D> {
     pub(crate) delta: D,
@@ -52,7 +61,7 @@ impl Sync {
         &self,
         who: UserId,
         from: SyncFrom,
-        encode: impl Fn(&Entry) -> Option<Encoded<D>>,
+        encode: impl Fn(&Shown<'_>) -> Option<Encoded<D>>,
     ) -> Result<Synced<D>, ServiceError> {
         loop {
             let synced = self.read_once(who, &from, &encode).await?;
@@ -83,7 +92,7 @@ impl Sync {
         &self,
         who: UserId,
         from: &SyncFrom,
-        encode: &impl Fn(&Entry) -> Option<Encoded<D>>,
+        encode: &impl Fn(&Shown<'_>) -> Option<Encoded<D>>,
     ) -> Result<Synced<D>, ServiceError> {
         let epoch = self.context.epoch;
         let heads = self.heads(who, from).await?;
@@ -99,7 +108,7 @@ impl Sync {
             if reads.is_empty() {
                 break;
             }
-            let items = reads.iter().map(|read| self.read(*read, encode));
+            let items = reads.iter().map(|read| self.read(who, *read, encode));
             let items = try_join_all(items).await?;
             for (read, items) in reads.into_iter().zip(items) {
                 pager.accept(read, items);
@@ -149,8 +158,9 @@ impl Sync {
 
     async fn read<D>(
         &self,
+        who: UserId,
         read: Read,
-        encode: &impl Fn(&Entry) -> Option<Encoded<D>>,
+        encode: &impl Fn(&Shown<'_>) -> Option<Encoded<D>>,
     ) -> Result<Vec<Item<D>>, ServiceError> {
         let Read {
             stream,
@@ -161,17 +171,51 @@ impl Sync {
         let limit = usize::try_from(through - after).unwrap_or(usize::MAX);
         let mut entries = store.entries(stream, after, through, limit).await?;
         fill_in(store.as_ref(), &mut entries).await?;
-        let items = entries.iter().map(|entry| {
-            let (delta, bytes) = match encode(entry) {
+        let whole = self.sees_all(who, stream, &entries).await?;
+        let hidden = |entry: &Entry| !whole && entry.change.is_hidden();
+        let mut items = Vec::with_capacity(entries.len());
+        let mut run = None;
+        for (index, entry) in entries.iter().enumerate() {
+            let first = run.take().unwrap_or(entry.seq);
+            // Of a run of hidden entries the last stands for all.
+            if hidden(entry) && entries.get(index + 1).is_some_and(hidden) {
+                run = Some(first);
+                continue;
+            }
+            let shown = Shown {
+                entry,
+                first,
+                whole,
+            };
+            let (delta, bytes) = match encode(&shown) {
                 Some(encoded) => (Some(encoded.delta), encoded.bytes),
                 None => (None, 0),
             };
-            Item {
+            items.push(Item {
+                first,
                 seq: entry.seq,
                 delta,
                 bytes,
-            }
-        });
-        Ok(items.collect())
+            });
+        }
+        Ok(items)
+    }
+
+    /// Whether these entries are to be shown whole: what is for admins alone only to those who
+    /// are admins now.
+    async fn sees_all(
+        &self,
+        who: UserId,
+        stream: StreamId,
+        entries: &[Entry],
+    ) -> Result<bool, ServiceError> {
+        let StreamId::Group(group) = stream else {
+            return Ok(true);
+        };
+        if !entries.iter().any(|entry| entry.change.is_confidential()) {
+            return Ok(true);
+        }
+        let membership = self.context.store.membership(who, group).await?;
+        Ok(membership.is_some_and(|membership| membership.role > Role::Member))
     }
 }
