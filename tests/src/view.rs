@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, items, number, text};
 use crate::failure::Refused;
+use crate::marks::Reaction;
 use crate::replica::Delta;
 
 /// By id, so that two views can be compared.
@@ -41,6 +42,7 @@ pub struct Message {
     pub created_at: String,
     pub edited_at: Value,
     pub deleted: bool,
+    pub reactions: Vec<Reaction>,
 }
 
 /// One stream's state, as read over HTTP.
@@ -143,6 +145,7 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 created_at: delta.at.clone(),
                 edited_at: Value::Null,
                 deleted: false,
+                reactions: Vec::new(),
             };
             messages.insert(delta.seq, message);
         }
@@ -156,6 +159,12 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
             if let Some(message) = messages.get_mut(&number(data, "message")?) {
                 message.content.clear();
                 message.deleted = true;
+                message.reactions.clear();
+            }
+        }
+        "reaction.added" | "reaction.removed" => {
+            if let Some(message) = messages.get_mut(&number(data, "message")?) {
+                Reaction::parse(data)?.put(&mut message.reactions);
             }
         }
         _ => {}
@@ -247,6 +256,7 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
             created_at: text(&message, "created_at")?.to_owned(),
             edited_at: message["edited_at"].clone(),
             deleted: message["deleted"] == json!(true),
+            reactions: Reaction::all_of(&message)?,
         };
         messages.insert(number(&message, "seq")?, shown);
     }

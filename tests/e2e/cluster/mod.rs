@@ -24,6 +24,8 @@ mod crash;
 mod idempotency;
 #[path = "../shared/lifecycle.rs"]
 mod lifecycle;
+#[path = "../shared/marks.rs"]
+mod marks;
 #[path = "../shared/members.rs"]
 mod members;
 #[path = "../shared/slow.rs"]

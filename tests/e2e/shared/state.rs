@@ -158,6 +158,7 @@ impl World {
             22..32 if message.is_some() => {
                 self.ask(Method::DELETE, &on_message, None).await?;
             }
+            32..50 if message.is_some() => self.react(&on_message).await?,
             _ => {
                 let reply_to = if self.random.bool() { message } else { None };
                 let body = json!({"content": content, "reply_to": reply_to});
@@ -171,6 +172,20 @@ impl World {
         Ok(())
     }
 
+    /// The owner or a member reacts, or takes it back.
+    async fn react(&mut self, message: &str) -> Result<()> {
+        let emoji = self.random.choice(["👍", "🎉", "+1"]).unwrap_or("👍");
+        let method = match self.random.u8(..3) {
+            0 => Method::DELETE,
+            _ => Method::PUT,
+        };
+        let who = self.random.choice(&self.members).unwrap_or(&self.owner);
+        let who = who.clone();
+        let path = format!("{message}/reactions/{emoji}");
+        self.ask_as(&who, method, &path, None).await?;
+        Ok(())
+    }
+
     /// Asks for a change as the owner. Some are not possible: the member has been removed, the
     /// message deleted.
     async fn ask(
@@ -179,7 +194,18 @@ impl World {
         path: &str,
         body: Option<serde_json::Value>,
     ) -> Result<Option<serde_json::Value>> {
-        let request = self.owner.request(method, path);
+        let owner = self.owner.clone();
+        self.ask_as(&owner, method, path, body).await
+    }
+
+    async fn ask_as(
+        &mut self,
+        who: &Client,
+        method: Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<Option<serde_json::Value>> {
+        let request = who.request(method, path);
         let request = match &body {
             Some(body) => request.json(body),
             None => request,
@@ -188,8 +214,10 @@ impl World {
         if [404, 409, 422].contains(&answer.status) {
             return Ok(None);
         }
-        let body = answer.ok().with_context(|| path.to_owned())?;
         self.done += 1;
-        Ok(Some(body))
+        if answer.status == 204 {
+            return Ok(None);
+        }
+        Ok(Some(answer.ok().with_context(|| path.to_owned())?))
     }
 }

@@ -20,6 +20,13 @@ pub enum Change {
         channel: String,
         message: u64,
     },
+    React {
+        channel: String,
+        message: u64,
+        emoji: String,
+        /// Otherwise the reaction is taken back.
+        reacts: bool,
+    },
     RenameGroup {
         group: String,
         name: String,
@@ -67,6 +74,8 @@ impl Change {
             Self::Send { .. } => "reply",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
+            Self::React { reacts: true, .. } => "react",
+            Self::React { .. } => "take back",
             Self::RenameGroup { if_match: None, .. } => "rename group",
             Self::RenameGroup { .. } => "rename group if-match",
             Self::PutMember { .. } => "put member",
@@ -86,7 +95,8 @@ impl Change {
         match self {
             Self::Send { channel, .. }
             | Self::Edit { channel, .. }
-            | Self::Delete { channel, .. } => {
+            | Self::Delete { channel, .. }
+            | Self::React { channel, .. } => {
                 format!("c:{channel}")
             }
             Self::RenameGroup { group, .. }
@@ -125,6 +135,16 @@ impl Change {
             Self::Delete { channel, message } => {
                 let path = format!("{}/{message}", messages(channel));
                 (Method::DELETE, path, None)
+            }
+            Self::React {
+                channel,
+                message,
+                emoji,
+                reacts,
+            } => {
+                let path = format!("{}/{message}/reactions/{emoji}", messages(channel));
+                let method = if *reacts { Method::PUT } else { Method::DELETE };
+                (method, path, None)
             }
             Self::RenameGroup { group, name, .. } => {
                 let path = format!("/v1/groups/{group}");

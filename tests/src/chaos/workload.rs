@@ -9,6 +9,9 @@ use super::history::{Change, Question};
 /// At most so many channels in a group, and at least so many.
 const CHANNELS: std::ops::Range<usize> = 3..6;
 
+/// Few, so that several users react alike.
+const EMOJI: [&str; 3] = ["👍", "❤️", "+1"];
+
 /// Does one thing after the other until the run stops; `pace` is the mean time between two.
 pub async fn lane(mut actor: Actor, owner: bool, pace: Duration) {
     let stop = actor.world.stop.clone();
@@ -36,10 +39,11 @@ async fn take_part(actor: &mut Actor) {
         return;
     };
     match actor.random.u8(..100) {
-        0..52 => send(actor, channel).await,
-        52..62 => edit(actor, channel).await,
-        62..67 => delete(actor, channel).await,
-        67..87 => read(actor, group, channel).await,
+        0..44 => send(actor, channel).await,
+        44..54 => edit(actor, channel).await,
+        54..59 => delete(actor, channel).await,
+        59..70 => react(actor, channel).await,
+        70..87 => read(actor, group, channel).await,
         87..90 => rename_group(actor, group).await,
         90..92 => {
             let change = Change::Remove { group, user };
@@ -112,6 +116,22 @@ async fn delete(actor: &mut Actor, channel: String) {
         return send(actor, channel).await;
     };
     actor.perform(Change::Delete { channel, message }).await;
+}
+
+async fn react(actor: &mut Actor, channel: String) {
+    let Some(message) = message(actor, &channel, false) else {
+        return send(actor, channel).await;
+    };
+    let emoji = actor.random.choice(EMOJI).unwrap_or("👍").to_owned();
+    let reacts = actor.random.u8(..100) < 65;
+    actor
+        .perform(Change::React {
+            channel,
+            message,
+            emoji,
+            reacts,
+        })
+        .await;
 }
 
 fn message(actor: &mut Actor, channel: &str, own: bool) -> Option<u64> {

@@ -123,7 +123,7 @@ pub(crate) async fn list_messages(
 }
 
 /// A position in a path. One that cannot be names nothing.
-fn position(seq: Seq) -> Result<Seq, Problem> {
+pub(super) fn position(seq: Seq) -> Result<Seq, Problem> {
     if seq > LAST {
         return Err(Problem::not_found());
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidings_common::clock::Clock;
 use tidings_common::domain::{
-    Change, ChannelId, Content, Entry, Group, Head, IdempotencyKey, Message, MessageState, Refusal,
+    Change, ChannelId, Content, Entry, Head, IdempotencyKey, Message, MessageState, Refusal,
     RequestHash, Role, Seq, UserId,
 };
-use tidings_common::log::{Draft, Log, NotValid, Proposal};
-use tidings_common::store::{Store, Window};
+use tidings_common::log::{Draft, NotValid, Proposal};
+use tidings_common::store::Window;
 
 use super::channels::readable;
+use super::on_message::{Found, MessageRule, OnMessage, Rights, one, request};
 use super::{Context, Done, Listed, Mutation, ServiceError};
 
 pub(crate) struct Messages {
@@ -44,10 +45,16 @@ impl Messages {
         ];
         let request = RequestHash::of("POST /v1/channels/{channel}/messages", &parts);
         let proposal = SendMessage {
-            rights: self.rights(who, channel),
+            rights: Rights::new(&self.context, who, channel),
             new,
         };
-        let mutation = mutation(who, channel, key, request, proposal);
+        let mutation = Mutation {
+            actor: who,
+            stream: channel.into(),
+            key,
+            request: Some(request),
+            proposal,
+        };
         let committed = self.context.append(mutation).await?;
         Ok(Done {
             value: message_of(channel, who, committed.entry)?,
@@ -81,7 +88,7 @@ impl Messages {
     ) -> Result<Message, ServiceError> {
         let store = self.context.store.as_ref();
         readable(store, who, channel).await?;
-        let message = self.read(channel, seq).await?;
+        let message = self.context.message(channel, seq).await?;
         readable(store, who, channel).await?;
         Ok(message)
     }
@@ -96,20 +103,20 @@ impl Messages {
         key: Option<&IdempotencyKey>,
     ) -> Result<Done<Message>, ServiceError> {
         let route = "PATCH /v1/channels/{channel}/messages/{seq}";
-        let position = seq.to_be_bytes();
-        let parts = [
-            channel.as_bytes().as_slice(),
-            &position,
-            content.as_str().as_bytes(),
-        ];
-        let request = RequestHash::of(route, &parts);
-        let clock = self.context.clock.clone();
-        let rule = Edit { clock, content };
-        let proposal = self.change_message(who, channel, seq, rule);
-        let mutation = mutation(who, channel, key, request, proposal);
-        let committed = self.context.append(mutation).await?;
+        let asked = OnMessage {
+            who,
+            channel,
+            seq,
+            key,
+            request: request(route, channel, seq, content.as_str()),
+            rule: Edit {
+                clock: self.context.clock.clone(),
+                content,
+            },
+        };
+        let committed = self.context.change_message(asked).await?;
         Ok(Done {
-            value: self.read(channel, seq).await?,
+            value: self.context.message(channel, seq).await?,
             replayed: committed.replayed,
         })
     }
@@ -123,59 +130,19 @@ impl Messages {
         key: Option<&IdempotencyKey>,
     ) -> Result<Done<()>, ServiceError> {
         let route = "DELETE /v1/channels/{channel}/messages/{seq}";
-        let position = seq.to_be_bytes();
-        let request = RequestHash::of(route, &[channel.as_bytes().as_slice(), &position]);
-        let proposal = self.change_message(who, channel, seq, Delete);
-        let mutation = mutation(who, channel, key, request, proposal);
-        let committed = self.context.append(mutation).await?;
+        let asked = OnMessage {
+            who,
+            channel,
+            seq,
+            key,
+            request: request(route, channel, seq, ""),
+            rule: Delete,
+        };
+        let committed = self.context.change_message(asked).await?;
         Ok(Done {
             value: (),
             replayed: committed.replayed,
         })
-    }
-
-    async fn read(&self, channel: ChannelId, seq: Seq) -> Result<Message, ServiceError> {
-        let found = one(self.context.store.as_ref(), channel, seq).await?;
-        found.ok_or(ServiceError::NotFound)
-    }
-
-    fn rights(&self, who: UserId, channel: ChannelId) -> Rights {
-        Rights {
-            store: self.context.store.clone(),
-            log: self.context.log.clone(),
-            who,
-            channel,
-        }
-    }
-
-    fn change_message<R>(
-        &self,
-        who: UserId,
-        channel: ChannelId,
-        seq: Seq,
-        rule: R,
-    ) -> ChangeMessage<R> {
-        ChangeMessage {
-            rights: self.rights(who, channel),
-            seq,
-            rule,
-        }
-    }
-}
-
-fn mutation<P>(
-    actor: UserId,
-    channel: ChannelId,
-    key: Option<&IdempotencyKey>,
-    request: RequestHash,
-    proposal: P,
-) -> Mutation<'_, P> {
-    Mutation {
-        actor,
-        stream: channel.into(),
-        key,
-        request: Some(request),
-        proposal,
     }
 }
 
@@ -195,39 +162,6 @@ fn message_of(channel: ChannelId, author: UserId, entry: Entry) -> Result<Messag
         created_at: entry.at,
         state: *state,
     })
-}
-
-async fn one(
-    store: &dyn Store,
-    channel: ChannelId,
-    seq: Seq,
-) -> Result<Option<Message>, tidings_common::store::StoreError> {
-    let found = store.messages_at(channel, &[seq]).await?;
-    Ok(found.into_iter().next())
-}
-
-/// The author's rights, checked at the fence that the channel's head demands.
-struct Rights {
-    store: Arc<dyn Store>,
-    log: Log,
-    who: UserId,
-    channel: ChannelId,
-}
-
-impl Rights {
-    /// The group, in which the author may write. What a cached group grants holds, for the fence
-    /// says how old it may be; what it refuses may have been granted since.
-    async fn group(&self, head: Head) -> Result<Arc<Group>, NotValid> {
-        let groups = self.log.groups();
-        let cached = groups.of_channel(self.channel, head.gv).await?;
-        let cached = cached.ok_or(Refusal::NotFound)?;
-        if cached.may_send(self.who, self.channel).is_ok() {
-            return Ok(cached);
-        }
-        let fresh = groups.fresh(cached.id).await?.ok_or(Refusal::NotFound)?;
-        fresh.may_send(self.who, self.channel)?;
-        Ok(fresh)
-    }
 }
 
 struct SendMessage {
@@ -265,49 +199,19 @@ impl Proposal for SendMessage {
     }
 }
 
-/// What happens to a message that is there, and who may do it.
-trait MessageRule: Send + Sync {
-    fn change(&self, group: &Group, who: UserId, message: &Message) -> Result<Change, Refusal>;
-}
-
-struct ChangeMessage<R> {
-    rights: Rights,
-    seq: Seq,
-    rule: R,
-}
-
-#[async_trait]
-impl<R: MessageRule> Proposal for ChangeMessage<R> {
-    fn reads_state(&self) -> bool {
-        true
-    }
-
-    async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
-        let group = self.rights.group(head).await?;
-        let message = one(self.rights.store.as_ref(), self.rights.channel, self.seq).await?;
-        // What is deleted cannot be changed or deleted again.
-        let message = message
-            .filter(|message| !message.state.deleted)
-            .ok_or(Refusal::NotFound)?;
-        Ok(Draft {
-            change: self.rule.change(&group, self.rights.who, &message)?,
-            gv: group.applied,
-        })
-    }
-}
-
 struct Edit {
     clock: Arc<dyn Clock>,
     content: Content,
 }
 
+#[async_trait]
 impl MessageRule for Edit {
-    fn change(&self, _: &Group, who: UserId, message: &Message) -> Result<Change, Refusal> {
-        if message.author != who {
-            return Err(Refusal::Forbidden("only its author may edit a message"));
+    async fn change(&self, found: Found<'_>) -> Result<Change, NotValid> {
+        if found.message.author != found.who {
+            return Err(Refusal::Forbidden("only its author may edit a message").into());
         }
         Ok(Change::MessageEdited {
-            message: message.seq,
+            message: found.message.seq,
             content: Some(self.content.as_str().to_owned()),
             edited_at: self.clock.now(),
         })
@@ -316,12 +220,18 @@ impl MessageRule for Edit {
 
 struct Delete;
 
+#[async_trait]
 impl MessageRule for Delete {
-    fn change(&self, group: &Group, who: UserId, message: &Message) -> Result<Change, Refusal> {
+    async fn change(&self, found: Found<'_>) -> Result<Change, NotValid> {
+        let Found {
+            group,
+            who,
+            message,
+            ..
+        } = found;
         if message.author != who && group.member(who)?.role < Role::Admin {
-            return Err(Refusal::Forbidden(
-                "only its author, admins and the owner may delete a message",
-            ));
+            let why = "only its author, admins and the owner may delete a message";
+            return Err(Refusal::Forbidden(why).into());
         }
         Ok(Change::MessageDeleted {
             message: message.seq,

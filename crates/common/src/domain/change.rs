@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ChannelId, GroupKind, MessageState, Role, Seq, SessionId, Timestamp, UserId};
+use super::{
+    ChannelId, GroupKind, MessageState, ReactionCount, Role, Seq, SessionId, Timestamp, UserId,
+};
 
 /// A committed change. What stands here is the stored truth; `wire` decides what clients see.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +58,11 @@ pub enum Change {
     },
     /// `c:` The content is gone from every copy once this is applied.
     MessageDeleted { message: Seq },
-    /// `c:`
-    ReactionAdded { message: Seq, emoji: String },
-    /// `c:`
-    ReactionRemoved { message: Seq, emoji: String },
+    /// `c:` `now` is what the actor's reaction makes of those with this emoji, so that whoever
+    /// holds the message need not count.
+    ReactionAdded { message: Seq, now: ReactionCount },
+    /// `c:` `now` as in [`Change::ReactionAdded`]; it counts 0 once nobody reacts so.
+    ReactionRemoved { message: Seq, now: ReactionCount },
 
     /// `x:sessions`: the session's tokens are refused and its sockets closed.
     SessionEnded { session: SessionId, user: UserId },

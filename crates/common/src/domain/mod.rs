@@ -2,6 +2,7 @@
 //! what. Pure: no async, no I/O, no knowledge of wire or disk formats.
 
 mod change;
+mod emoji;
 mod entry;
 mod group;
 mod ids;
@@ -18,7 +19,7 @@ pub use group::{Channel, Group, GroupKind, Member, Membership, Role, UnknownName
 pub use ids::{
     ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, ServerId, SessionId, UserId,
 };
-pub use message::{Message, MessageState, ReactionCount};
+pub use message::{Message, MessageState, Reacting, ReactionCount};
 pub use refusal::{Refusal, Violation};
 pub use stream::{BadStream, StreamId};
 pub use text::{

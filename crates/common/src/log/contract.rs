@@ -456,7 +456,7 @@ pub(crate) async fn an_abandoned_append_is_done_once(store: Arc<dyn Store>) {
 fn reaction(emoji: &str) -> Change {
     Change::ReactionAdded {
         message: 1,
-        emoji: emoji.to_owned(),
+        now: ReactionCount::nobody(emoji),
     }
 }
 

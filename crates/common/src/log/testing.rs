@@ -157,6 +157,14 @@ through! {
     fn begin_epoch() -> u64;
     fn lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     fn check() -> Option<Timestamp>;
+    fn reactors(
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize
+    ) -> Vec<UserId>;
+    fn reacting(channel: ChannelId, message: Seq, emoji: &str, user: UserId) -> Reacting;
     fn create_user(user: NewUser) -> Option<Account>;
     fn account(username: &str) -> Option<Account>;
     fn users(ids: &[UserId]) -> Vec<User>;

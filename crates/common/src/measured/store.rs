@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::Calls;
 use crate::domain::{
-    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, ServerId,
-    Session, SessionId, StreamId, Timestamp, User, UserId,
+    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Reacting, Seq,
+    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
@@ -86,6 +86,14 @@ measured! { StateStore:
     lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     check() -> Option<Timestamp>;
     apply(stream: StreamId, seq: Seq, changes: Vec<StateChange>) -> ();
+    reactors(
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize
+    ) -> Vec<UserId>;
+    reacting(channel: ChannelId, message: Seq, emoji: &str, user: UserId) -> Reacting;
     create_user(user: NewUser) -> Option<Account>;
     account(username: &str) -> Option<Account>;
     users(ids: &[UserId]) -> Vec<User>;

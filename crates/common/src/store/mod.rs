@@ -34,8 +34,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, ServerId,
-    Session, SessionId, StreamId, Timestamp, User, UserId,
+    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Reacting, Seq,
+    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 
 /// The append-only log. All reads see only what is durably committed.
@@ -222,6 +222,26 @@ pub trait StateStore: Send + Sync {
         seq: Seq,
         changes: Vec<StateChange>,
     ) -> Result<(), StoreError>;
+
+    /// Users who react to a message with `emoji`, ascending by id: those of the window, at most
+    /// `limit`.
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError>;
+
+    /// What `user` is to a message's reactions with `emoji`.
+    async fn reacting(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        user: UserId,
+    ) -> Result<Reacting, StoreError>;
 
     /// Creates an account, or returns the one that has the name already.
     async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError>;

@@ -211,9 +211,11 @@ fn of_channel(channel: ChannelId, entry: &Entry) -> Vec<StateChange> {
             channel,
             message: *message,
         }],
-        Change::ReactionAdded { message, emoji } => reaction(channel, *message, entry, emoji, true),
-        Change::ReactionRemoved { message, emoji } => {
-            reaction(channel, *message, entry, emoji, false)
+        Change::ReactionAdded { message, now } => {
+            reaction(channel, *message, entry, &now.emoji, true)
+        }
+        Change::ReactionRemoved { message, now } => {
+            reaction(channel, *message, entry, &now.emoji, false)
         }
         _ => Vec::new(),
     }

@@ -136,8 +136,13 @@ fn data_of(entry: &Entry) -> Option<Value> {
             "edited_at": edited_at.to_string(),
         }),
         Change::MessageDeleted { message } => json!({ "message": message }),
-        Change::ReactionAdded { message, emoji } | Change::ReactionRemoved { message, emoji } => {
-            json!({ "message": message, "emoji": emoji })
+        Change::ReactionAdded { message, now } | Change::ReactionRemoved { message, now } => {
+            json!({
+                "message": message,
+                "emoji": now.emoji,
+                "count": now.count,
+                "users": now.users,
+            })
         }
         Change::SessionEnded { .. } => return None,
     };
@@ -147,7 +152,7 @@ fn data_of(entry: &Entry) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EntryId, Key, StreamId};
+    use crate::domain::{EntryId, Key, ReactionCount, StreamId};
 
     #[test]
     fn a_delta_reads_as_the_protocol_shows_it() {
@@ -165,12 +170,16 @@ mod tests {
             ord: 3,
             change: Change::ReactionAdded {
                 message: 12,
-                emoji: "👍".to_owned(),
+                now: ReactionCount {
+                    emoji: "👍".to_owned(),
+                    count: 1,
+                    users: vec![actor.parse().unwrap()],
+                },
             },
         };
         let frame = Delta::of_entry(&entry).unwrap().to_frame();
         let expected = format!(
-            r#"{{"type":"delta","stream":"c:{channel}","seq":18,"kind":"reaction.added","at":"2026-11-21T12:00:00.123Z","actor":"{actor}","data":{{"emoji":"👍","message":12}}}}"#
+            r#"{{"type":"delta","stream":"c:{channel}","seq":18,"kind":"reaction.added","at":"2026-11-21T12:00:00.123Z","actor":"{actor}","data":{{"count":1,"emoji":"👍","message":12,"users":["{actor}"]}}}}"#
         );
         assert_eq!(std::str::from_utf8(&frame).unwrap(), expected);
     }

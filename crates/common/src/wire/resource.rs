@@ -145,8 +145,16 @@ pub struct Message {
 pub struct Reaction {
     pub emoji: String,
     pub count: u32,
+    /// At most 3, in the order in which they reacted.
     #[schema(value_type = Vec<Uuid>)]
     pub users: Vec<UserId>,
+}
+
+/// A user who reacts to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reactor {
+    #[schema(value_type = Uuid)]
+    pub user: UserId,
 }
 
 /// A way to open one realtime connection, good for a few seconds.
@@ -227,6 +235,12 @@ impl From<(UserId, domain::Member)> for Member {
             role: member.role.as_str(),
             joined_at: member.joined_at.to_string(),
         }
+    }
+}
+
+impl From<UserId> for Reactor {
+    fn from(user: UserId) -> Self {
+        Self { user }
     }
 }
 

@@ -77,6 +77,14 @@ through! { StateStore:
     lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     check() -> Option<Timestamp>;
     apply(stream: StreamId, seq: Seq, changes: Vec<StateChange>) -> ();
+    reactors(
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize
+    ) -> Vec<UserId>;
+    reacting(channel: ChannelId, message: Seq, emoji: &str, user: UserId) -> Reacting;
     create_user(user: NewUser) -> Option<Account>;
     account(username: &str) -> Option<Account>;
     users(ids: &[UserId]) -> Vec<User>;

@@ -46,6 +46,10 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         cases.push(edit.json(r#"{"content":"x"}"#));
         let delete = format!("{path}/messages/1");
         cases.push(Case::new(Method::DELETE, &delete, 404, "not_found"));
+        let reaction = format!("{path}/messages/1/reactions/👍");
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &reaction, 404, "not_found"));
+        }
     }
     let max = u64::MAX.to_string();
     for seq in [
@@ -63,6 +67,25 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         cases.push(Case::new(Method::DELETE, &path, 404, "not_found"));
         let edit = Case::new(Method::PATCH, &path, 404, "not_found");
         cases.push(edit.json(r#"{"content":"x"}"#));
+        let reaction = format!("{path}/reactions/👍");
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &reaction, 404, "not_found"));
+        }
+    }
+    for emoji in [
+        "%20",
+        "%FF",
+        "%E2%80%8D",
+        "a%20b",
+        "A",
+        "é",
+        "👍👍",
+        "%3Cb%3E",
+    ] {
+        let path = format!("{MESSAGES}/1/reactions/{emoji}");
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &path, 422, "invalid_request").mentions("{emoji}"));
+        }
     }
     // nginx takes no such paths.
     let (status, code) = match System::PROXIED {

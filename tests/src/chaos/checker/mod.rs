@@ -5,6 +5,7 @@
 
 mod access;
 mod log;
+mod marks;
 mod matching;
 mod order;
 mod pushes;
@@ -130,6 +131,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(state::no_lost_update(&case));
     findings.extend(state::refused_for_a_reason(&case));
     findings.extend(state::log_is_state(&case, truth));
+    findings.extend(marks::follow_from_the_log(&case, truth));
     findings.extend(access::only_members(&case));
     findings.extend(roles::suffice(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));

@@ -99,14 +99,16 @@ impl Operation {
         }
     }
 
-    /// What a change of a message comes to, if the message is as given.
+    /// What a change of a message comes to, if the message and who reacts are as given.
     pub(super) fn of_message(
         &self,
         at: Timestamp,
         found: Option<&Message>,
+        reacting: &Reacting,
     ) -> Result<Change, Refusal> {
         let found = found.filter(|message| !message.state.deleted);
-        let message = found.ok_or(Refusal::NotFound)?.seq;
+        let found = found.ok_or(Refusal::NotFound)?;
+        let message = found.seq;
         match &self.what {
             What::Edit { content, .. } => Ok(Change::MessageEdited {
                 message,
@@ -115,11 +117,12 @@ impl Operation {
             }),
             What::Delete { .. } => Ok(Change::MessageDeleted { message }),
             What::React { present, .. } => {
-                let emoji = EMOJI.to_owned();
+                let now = found.state.reaction(EMOJI);
+                let now = now.after(self.actor, reacting, *present);
                 Ok(if *present {
-                    Change::ReactionAdded { message, emoji }
+                    Change::ReactionAdded { message, now }
                 } else {
-                    Change::ReactionRemoved { message, emoji }
+                    Change::ReactionRemoved { message, now }
                 })
             }
             other => panic!("{other:?} changes no message"),
@@ -280,9 +283,12 @@ impl Asked {
             }))
         } else {
             let seqs: Vec<Seq> = self.operation.message().into_iter().collect();
-            let found = self.desk.store.messages_at(channel, &seqs).await?;
-            self.operation
-                .of_message(self.desk.clock.now(), found.first())?
+            let (store, actor) = (&self.desk.store, self.operation.actor);
+            let found = store.messages_at(channel, &seqs).await?;
+            let message = seqs.first().copied().unwrap_or_default();
+            let reacting = store.reacting(channel, message, EMOJI, actor).await?;
+            let at = self.desk.clock.now();
+            self.operation.of_message(at, found.first(), &reacting)?
         };
         let gv = group.applied;
         Ok(Draft { change, gv })

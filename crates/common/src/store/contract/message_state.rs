@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::fixture::{after, all, apply, at, channel, channel_id, commit, edit, fence, fill, text};
-use crate::domain::{Change, Entry, MessageState, ReactionCount, StreamId, UserId};
-use crate::store::{Store, Window};
+use super::fixture::{
+    after, all, apply, at, channel, channel_id, check_both_ways, commit, edit, fence, fill, text,
+};
+use crate::domain::{Change, Entry, MessageState, Reacting, ReactionCount, StreamId, UserId};
+use crate::store::{IdWindow, Store, Window};
 
 /// The state of message 1.
 async fn state(store: &dyn Store, stream: StreamId) -> MessageState {
@@ -13,11 +15,11 @@ async fn state(store: &dyn Store, stream: StreamId) -> MessageState {
 }
 
 fn reaction(emoji: &str, present: bool) -> Change {
-    let (message, emoji) = (1, emoji.to_owned());
+    let (message, now) = (1, ReactionCount::nobody(emoji));
     if present {
-        Change::ReactionAdded { message, emoji }
+        Change::ReactionAdded { message, now }
     } else {
-        Change::ReactionRemoved { message, emoji }
+        Change::ReactionRemoved { message, now }
     }
 }
 
@@ -155,6 +157,45 @@ pub(in crate::store) async fn a_deleted_message_stays_deleted(store: Arc<dyn Sto
     assert_eq!(content(&entries[3]), None);
 }
 
+pub(in crate::store) async fn who_reacts_is_told_in_pages(store: Arc<dyn Store>) {
+    let stream = channel();
+    let of = channel_id(stream);
+    fill(&*store, stream, [text("a"), text("b")]).await;
+    let mut users: Vec<UserId> = (0..6).map(|_| UserId::generate()).collect();
+    let mut order = users.clone();
+    fastrand::shuffle(&mut order);
+    for user in &order {
+        commit(&*store, stream, *user, reaction("👍", true)).await;
+    }
+    let gone = order.remove(1);
+    users.retain(|user| *user != gone);
+    commit(&*store, stream, gone, reaction("👍", false)).await;
+    commit(&*store, stream, gone, reaction("🎉", true)).await;
+    let read = async |window, limit| {
+        let found = store.reactors(of, 1, "👍", window, limit).await;
+        found.unwrap()
+    };
+    check_both_ways(&users, UserId::generate, read).await;
+
+    for (user, already) in [(order[4], true), (gone, false)] {
+        let reacting = store.reacting(of, 1, "👍", user).await.unwrap();
+        let first = order[..4].to_vec();
+        assert_eq!(reacting, Reacting { already, first });
+    }
+    for (message, emoji) in [(1, "❤"), (2, "👍"), (9, "👍")] {
+        let found = store.reactors(of, message, emoji, IdWindow::First, 9).await;
+        assert_eq!(found.unwrap(), []);
+        let reacting = store.reacting(of, message, emoji, gone).await.unwrap();
+        assert_eq!(reacting, Reacting::default());
+    }
+
+    commit(&*store, stream, gone, Change::MessageDeleted { message: 1 }).await;
+    for emoji in ["👍", "🎉"] {
+        let found = store.reactors(of, 1, emoji, IdWindow::First, 9).await;
+        assert_eq!(found.unwrap(), []);
+    }
+}
+
 pub(in crate::store) async fn reactions_are_counted_and_the_first_three_named(
     store: Arc<dyn Store>,
 ) {
@@ -240,7 +281,7 @@ pub(in crate::store) async fn changes_of_what_is_no_message_have_no_effect(store
             edit(message, "nowhere"),
             Change::ReactionAdded {
                 message,
-                emoji: "👍".to_owned(),
+                now: ReactionCount::nobody("👍"),
             },
         ];
         for change in changes {

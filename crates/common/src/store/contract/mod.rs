@@ -85,6 +85,7 @@ macro_rules! store_contract {
                 a_deletion_reaches_every_copy
                 a_deleted_message_stays_deleted
                 reactions_are_counted_and_the_first_three_named
+                who_reacts_is_told_in_pages
                 an_emoji_keeps_its_place_while_it_is_used
                 a_repeated_reaction_changes_nothing
                 changes_of_what_is_no_message_have_no_effect

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fixture::{channel, channel_id, commit, fence, fill, text};
-use crate::domain::{Change, Message, StreamId, UserId};
+use crate::domain::{Change, Message, ReactionCount, StreamId, UserId};
 use crate::store::{Store, Window};
 
 /// A channel with messages at 1, 2, 4, 5 and 7.
@@ -18,7 +18,7 @@ async fn history(store: &dyn Store) -> StreamId {
         text("5"),
         Change::ReactionAdded {
             message: 5,
-            emoji: "👍".to_owned(),
+            now: ReactionCount::nobody("👍"),
         },
         text("7"),
         fence(),

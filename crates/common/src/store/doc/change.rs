@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MessageState;
+use super::{MessageState, Reaction};
 use crate::domain::{self, ChannelId, Seq, SessionId, Timestamp, UserId};
 
 /// Tagged by the names of [`domain::Kind`]; times are milliseconds since 1970.
@@ -59,9 +59,9 @@ pub(in crate::store) enum Change {
     #[serde(rename = "message.deleted")]
     MessageDeleted { message: Seq },
     #[serde(rename = "reaction.added")]
-    ReactionAdded { message: Seq, emoji: String },
+    ReactionAdded(Reaction),
     #[serde(rename = "reaction.removed")]
-    ReactionRemoved { message: Seq, emoji: String },
+    ReactionRemoved(Reaction),
     #[serde(rename = "session.ended")]
     SessionEnded { session: SessionId, user: UserId },
 }
@@ -142,11 +142,11 @@ impl From<&domain::Change> for Change {
                 edited_at: edited_at.as_millis(),
             },
             domain::Change::MessageDeleted { message } => Self::MessageDeleted { message },
-            domain::Change::ReactionAdded { message, emoji } => {
-                Self::ReactionAdded { message, emoji }
+            domain::Change::ReactionAdded { message, now } => {
+                Self::ReactionAdded((message, now).into())
             }
-            domain::Change::ReactionRemoved { message, emoji } => {
-                Self::ReactionRemoved { message, emoji }
+            domain::Change::ReactionRemoved { message, now } => {
+                Self::ReactionRemoved((message, now).into())
             }
             domain::Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
         }
@@ -206,8 +206,14 @@ impl From<Change> for domain::Change {
                 edited_at: Timestamp::from_millis(edited_at),
             },
             Change::MessageDeleted { message } => Self::MessageDeleted { message },
-            Change::ReactionAdded { message, emoji } => Self::ReactionAdded { message, emoji },
-            Change::ReactionRemoved { message, emoji } => Self::ReactionRemoved { message, emoji },
+            Change::ReactionAdded(reaction) => Self::ReactionAdded {
+                message: reaction.message,
+                now: reaction.into(),
+            },
+            Change::ReactionRemoved(reaction) => Self::ReactionRemoved {
+                message: reaction.message,
+                now: reaction.into(),
+            },
             Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
         }
     }

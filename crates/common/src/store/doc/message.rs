@@ -32,6 +32,17 @@ struct ReactionCount {
     users: Vec<UserId>,
 }
 
+/// The change of a reaction, and what it makes of those with its emoji.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::store) struct Reaction {
+    pub(super) message: Seq,
+    emoji: String,
+    #[serde(default)]
+    count: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    users: Vec<UserId>,
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
@@ -90,6 +101,27 @@ impl From<&domain::ReactionCount> for ReactionCount {
 
 impl From<ReactionCount> for domain::ReactionCount {
     fn from(reaction: ReactionCount) -> Self {
+        Self {
+            emoji: reaction.emoji,
+            count: reaction.count,
+            users: reaction.users,
+        }
+    }
+}
+
+impl From<(Seq, domain::ReactionCount)> for Reaction {
+    fn from((message, now): (Seq, domain::ReactionCount)) -> Self {
+        Self {
+            message,
+            emoji: now.emoji,
+            count: now.count,
+            users: now.users,
+        }
+    }
+}
+
+impl From<Reaction> for domain::ReactionCount {
+    fn from(reaction: Reaction) -> Self {
         Self {
             emoji: reaction.emoji,
             count: reaction.count,

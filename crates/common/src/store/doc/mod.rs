@@ -8,7 +8,7 @@ mod change;
 mod message;
 
 pub(super) use change::Change;
-pub(super) use message::MessageState;
+pub(super) use message::{MessageState, Reaction};
 
 use serde_json::Value;
 

@@ -27,7 +27,11 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
     let channel = ChannelId::generate();
     let role = Role::Admin;
     let name = "general".to_owned();
-    let emoji = "❤️".to_owned();
+    let now = ReactionCount {
+        emoji: "❤️".to_owned(),
+        count: 4,
+        users: vec![user],
+    };
     match kind {
         Kind::SessionCreated => Change::SessionCreated {
             session,
@@ -59,8 +63,8 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
             edited_at: Timestamp::from_millis(5),
         },
         Kind::MessageDeleted => Change::MessageDeleted { message: 7 },
-        Kind::ReactionAdded => Change::ReactionAdded { message: 7, emoji },
-        Kind::ReactionRemoved => Change::ReactionRemoved { message: 7, emoji },
+        Kind::ReactionAdded => Change::ReactionAdded { message: 7, now },
+        Kind::ReactionRemoved => Change::ReactionRemoved { message: 7, now },
         Kind::SessionEnded => Change::SessionEnded { session, user },
     }
 }
@@ -84,6 +88,10 @@ fn every_kind_survives_storage() {
 fn what_is_empty_survives_storage() {
     check(&Change::GroupUpdated { name: None });
     check(&Change::MessageCreated(Box::default()));
+    check(&Change::ReactionRemoved {
+        message: 1,
+        now: ReactionCount::nobody("👍"),
+    });
     check(&Change::MessageEdited {
         message: 1,
         content: None,

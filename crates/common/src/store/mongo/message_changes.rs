@@ -4,11 +4,12 @@
 
 use futures_util::try_join;
 use mongodb::Database;
-use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::entry::{self, ENTRIES};
-use super::field::{self, signed, stream_name, uuid};
+use super::field::{signed, stream_name, uuid};
 use super::find;
+use super::reactions::user;
 use super::{Failure, PATIENCE};
 use crate::domain::{Change, Kind, MessageState, ReactionCount, Seq, StreamId, UserId};
 use crate::store::StateChange;
@@ -176,7 +177,6 @@ async fn reactors(database: &Database, at: At, emoji: &str) -> Result<Reactors, 
             .limit(sample)
             .max_time(PATIENCE)
             .await?;
-        let user = |stored: &RawDocument| Ok(UserId::from_bytes(field::bytes(stored, "user")?));
         find::all(first, user).await
     };
     let (count, first) = try_join!(count, first)?;

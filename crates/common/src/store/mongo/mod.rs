@@ -20,6 +20,7 @@ mod messages;
 mod open;
 mod outcome;
 mod pending;
+mod reactions;
 mod reads;
 mod schema;
 mod settle;

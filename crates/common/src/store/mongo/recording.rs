@@ -11,8 +11,8 @@ use super::MongoStore;
 use super::open::{TRYING, options};
 use super::testing::tasks;
 use crate::domain::{
-    Change, ChannelId, GroupId, GroupKind, Key, Role, ServerId, SessionId, StreamId, Timestamp,
-    User, UserId,
+    Change, ChannelId, GroupId, GroupKind, Key, ReactionCount, Role, ServerId, SessionId, StreamId,
+    Timestamp, User, UserId,
 };
 use crate::store::contract::fixture::{apply, commit, edit, fence, fill, text};
 use crate::store::{BusLayout, Claim, IdWindow, NewUser, Store, Window};
@@ -144,7 +144,7 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
 }
 
 fn channel_changes() -> Vec<Change> {
-    let emoji = || "👍".to_owned();
+    let now = || ReactionCount::nobody("👍");
     let message = 1;
     vec![
         text("one"),
@@ -152,11 +152,11 @@ fn channel_changes() -> Vec<Change> {
         edit(message, "other"),
         Change::ReactionAdded {
             message,
-            emoji: emoji(),
+            now: now(),
         },
         Change::ReactionRemoved {
             message,
-            emoji: emoji(),
+            now: now(),
         },
         Change::MessageDeleted { message: 2 },
     ]

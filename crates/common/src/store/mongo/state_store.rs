@@ -5,10 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mongodb::Database;
 
-use super::{MongoStore, accounts, apply, groups, lease, schema};
+use super::{MongoStore, accounts, apply, groups, lease, reactions, schema};
 use crate::domain::{
-    ChannelId, Group, GroupId, Key, Member, Membership, Seq, ServerId, Session, SessionId,
-    StreamId, Timestamp, User, UserId,
+    ChannelId, Group, GroupId, Key, Member, Membership, Reacting, Seq, ServerId, Session,
+    SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
@@ -68,6 +68,31 @@ impl StateStore for MongoStore {
             return Ok(());
         }
         call!(self.write: |database| apply::apply(database, stream, seq, &changes))
+    }
+
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let emoji = emoji.to_owned();
+        call!(self.read: |database| {
+            reactions::reactors(database, (channel, message, &emoji), window, limit)
+        })
+    }
+
+    async fn reacting(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        user: UserId,
+    ) -> Result<Reacting, StoreError> {
+        let emoji = emoji.to_owned();
+        call!(self.read: |database| reactions::reacting(database, (channel, message, &emoji), user))
     }
 
     async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError> {

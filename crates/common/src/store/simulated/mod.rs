@@ -165,6 +165,8 @@ through! {
     write agree(layout: BusLayout) -> BusLayout;
     write begin_epoch() -> u64;
     write lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
+    read reactors(channel: ChannelId, message: Seq, emoji: &str, window: IdWindow<UserId>, limit: usize) -> Vec<UserId>;
+    read reacting(channel: ChannelId, message: Seq, emoji: &str, user: UserId) -> Reacting;
     write create_user(user: NewUser) -> Option<Account>;
     read account(username: &str) -> Option<Account>;
     read users(ids: &[UserId]) -> Vec<User>;

@@ -1,6 +1,7 @@
 //! What the simulated database holds: plain maps, and the rules of the traits over them.
 
 mod log;
+mod reactions;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};

@@ -12,6 +12,7 @@ mod log_store;
 mod message_changes;
 mod messages;
 mod pending;
+mod reactions;
 mod readers;
 mod row;
 mod schema;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{DEADLINE, SqliteStore, accounts, apply, groups, schema};
+use super::{DEADLINE, SqliteStore, accounts, apply, groups, reactions, schema};
 use crate::domain::{
-    ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, ServerId, Session,
+    ChannelId, Group, GroupId, Key, Member, Membership, Reacting, Rotation, Seq, ServerId, Session,
     SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
@@ -56,6 +56,35 @@ impl StateStore for SqliteStore {
         }
         self.write(move |connection| apply::apply(connection, stream, seq, &changes))
             .await
+    }
+
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let emoji = emoji.to_owned();
+        self.read(move |connection| {
+            reactions::reactors(connection, (channel, message, &emoji), window, limit)
+        })
+        .await
+    }
+
+    async fn reacting(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        user: UserId,
+    ) -> Result<Reacting, StoreError> {
+        let emoji = emoji.to_owned();
+        self.read(move |connection| {
+            reactions::reacting(connection, (channel, message, &emoji), user)
+        })
+        .await
     }
 
     async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError> {

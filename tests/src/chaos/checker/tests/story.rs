@@ -316,5 +316,6 @@ fn shown(entry: &Delta) -> Message {
         created_at: entry.at.clone(),
         edited_at: Value::Null,
         deleted: false,
+        reactions: Vec::new(),
     }
 }

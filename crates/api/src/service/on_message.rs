@@ -1,0 +1,151 @@
+//! What changes of a message have in common: who asks is a member, the message is there, and the
+//! rule sees both as they are at the head that the change follows.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tidings_common::domain::{
+    Change, ChannelId, Group, Head, IdempotencyKey, Message, Refusal, RequestHash, Seq, UserId,
+};
+use tidings_common::log::{Committed, Draft, Log, NotValid, Proposal};
+use tidings_common::store::{Store, StoreError};
+
+use super::{Context, Mutation, ServiceError};
+
+/// The author's rights, checked at the fence that the channel's head demands.
+pub(super) struct Rights {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) log: Log,
+    pub(super) who: UserId,
+    pub(super) channel: ChannelId,
+}
+
+impl Rights {
+    pub(super) fn new(context: &Context, who: UserId, channel: ChannelId) -> Self {
+        Self {
+            store: context.store.clone(),
+            log: context.log.clone(),
+            who,
+            channel,
+        }
+    }
+
+    /// The group, in which the author may write. What a cached group grants holds, for the fence
+    /// says how old it may be; what it refuses may have been granted since.
+    pub(super) async fn group(&self, head: Head) -> Result<Arc<Group>, NotValid> {
+        let groups = self.log.groups();
+        let cached = groups.of_channel(self.channel, head.gv).await?;
+        let cached = cached.ok_or(Refusal::NotFound)?;
+        if cached.may_send(self.who, self.channel).is_ok() {
+            return Ok(cached);
+        }
+        let fresh = groups.fresh(cached.id).await?.ok_or(Refusal::NotFound)?;
+        fresh.may_send(self.who, self.channel)?;
+        Ok(fresh)
+    }
+}
+
+/// A message that is not deleted, and who wants to change it.
+pub(super) struct Found<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) group: &'a Group,
+    pub(super) who: UserId,
+    pub(super) message: &'a Message,
+}
+
+/// What happens to a message that is there, and who may do it.
+#[async_trait]
+pub(super) trait MessageRule: Send + Sync {
+    async fn change(&self, found: Found<'_>) -> Result<Change, NotValid>;
+}
+
+/// A request to change a message.
+pub(super) struct OnMessage<'a, R> {
+    pub(super) who: UserId,
+    pub(super) channel: ChannelId,
+    pub(super) seq: Seq,
+    pub(super) key: Option<&'a IdempotencyKey>,
+    pub(super) request: RequestHash,
+    pub(super) rule: R,
+}
+
+impl Context {
+    /// Commits what the rule decides from the message as it is.
+    pub(super) async fn change_message<R: MessageRule + 'static>(
+        &self,
+        asked: OnMessage<'_, R>,
+    ) -> Result<Committed, ServiceError> {
+        let mutation = Mutation {
+            actor: asked.who,
+            stream: asked.channel.into(),
+            key: asked.key,
+            request: Some(asked.request),
+            proposal: ChangeMessage {
+                rights: Rights::new(self, asked.who, asked.channel),
+                seq: asked.seq,
+                rule: asked.rule,
+            },
+        };
+        self.append(mutation).await
+    }
+
+    pub(super) async fn message(
+        &self,
+        channel: ChannelId,
+        seq: Seq,
+    ) -> Result<Message, ServiceError> {
+        let found = one(self.store.as_ref(), channel, seq).await?;
+        found.ok_or(ServiceError::NotFound)
+    }
+}
+
+pub(super) async fn one(
+    store: &dyn Store,
+    channel: ChannelId,
+    seq: Seq,
+) -> Result<Option<Message>, StoreError> {
+    let found = store.messages_at(channel, &[seq]).await?;
+    Ok(found.into_iter().next())
+}
+
+/// The digest of a request about a message.
+pub(super) fn request(route: &str, channel: ChannelId, seq: Seq, rest: &str) -> RequestHash {
+    let position = seq.to_be_bytes();
+    RequestHash::of(
+        route,
+        &[channel.as_bytes().as_slice(), &position, rest.as_bytes()],
+    )
+}
+
+struct ChangeMessage<R> {
+    rights: Rights,
+    seq: Seq,
+    rule: R,
+}
+
+#[async_trait]
+impl<R: MessageRule> Proposal for ChangeMessage<R> {
+    fn reads_state(&self) -> bool {
+        true
+    }
+
+    async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
+        let group = self.rights.group(head).await?;
+        let store = self.rights.store.as_ref();
+        let message = one(store, self.rights.channel, self.seq).await?;
+        // What is deleted cannot be changed or deleted again.
+        let message = message
+            .filter(|message| !message.state.deleted)
+            .ok_or(Refusal::NotFound)?;
+        let found = Found {
+            store,
+            group: &group,
+            who: self.rights.who,
+            message: &message,
+        };
+        Ok(Draft {
+            change: self.rule.change(found).await?,
+            gv: group.applied,
+        })
+    }
+}
