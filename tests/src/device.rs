@@ -4,9 +4,11 @@
 //! 2. `POST /v1/sync` with the cursor, page by page up to the heads of the first answer. What
 //!    comes live in the meantime is offered at once; what does not follow yet waits.
 //! 3. A stream that the cursor lacks, or that was reset, is taken up: its head is known from
-//!    the sync, then its state is read over HTTP, then the deltas behind that head apply.
+//!    the sync, then its state is read over HTTP, then the deltas behind that head apply. What
+//!    was read of a stream that ended meanwhile is dropped.
 //! 4. A gap that lasts 400 ms and a random bit is filled by a sync of the streams concerned.
-//!    A delta of an unknown stream and the frame `resume` start a whole sync.
+//!    A whole sync is started by the frame `resume` and by deltas of a stream that the cursor
+//!    lacks, whether they come or have waited when it ended.
 //! 5. A lost connection is made again at once, then with growing random delays; close codes
 //!    that say so end the device.
 
@@ -304,9 +306,7 @@ impl Link {
                     }
                 },
                 found = next_of(&mut sync), if sync.is_some() => match found {
-                    Some(found) => if self.take(found?)? {
-                        agenda.sync_after(Instant::now(), Duration::ZERO);
-                    },
+                    Some(found) => self.take(found?)?,
                     None => {
                         sync = None;
                         self.record.send_modify(|record| {
@@ -318,14 +318,17 @@ impl Link {
                 },
                 () = tokio::time::sleep_until(agenda.whole_at), if sync.is_none() => {
                     agenda.begin_whole(Instant::now());
-                    self.record.send_modify(|record| record.replica.drop_unknown());
                     sync = Some(self.sync(None));
                 }
                 () = until(agenda.gap_at), if sync.is_none() => {
                     sync = Some(self.sync(Some(self.gaps())));
                 }
             }
-            agenda.note_gaps(Instant::now(), sync.is_some(), !self.gaps().is_empty());
+            let now = Instant::now();
+            if self.record.borrow().replica.lacks_streams() {
+                agenda.sync_after(now, Duration::ZERO);
+            }
+            agenda.note_gaps(now, sync.is_some(), !self.gaps().is_empty());
         }
     }
 
@@ -342,12 +345,12 @@ impl Link {
         answer.ok().map(Some)
     }
 
-    /// Takes a frame; answers after which time a whole sync is needed, if it is.
+    /// Takes a frame; answers after which time the server wants a whole sync, if it does.
     fn frame(&self, frame: &Value) -> Result<Option<Duration>> {
         match frame["type"].as_str() {
             Some("delta") => {
-                let unknown = self.offer(frame, true)? == Offered::Unknown;
-                Ok(unknown.then_some(Duration::ZERO))
+                self.offer(frame, true)?;
+                Ok(None)
             }
             Some("resume") => {
                 let reason = text(frame, "reason")?.to_owned();
@@ -394,22 +397,19 @@ impl Link {
         self.change(|record| record.replica.offer(delta))
     }
 
-    /// Takes what a sync found; answers whether another one is needed, because there were
-    /// deltas of a stream that the cursor lacks: one that ended and began again in between.
-    fn take(&self, found: Found) -> Result<bool> {
+    /// Takes what a sync found.
+    fn take(&self, found: Found) -> Result<()> {
         match found {
             Found::Deltas(deltas) => {
-                let mut unknown = false;
                 for delta in &deltas {
                     let offered = self.offer(delta, false)?;
                     ensure!(offered != Offered::Gap, "a sync left a hole before {delta}");
-                    unknown |= offered == Offered::Unknown;
                 }
-                Ok(unknown)
+                Ok(())
             }
             Found::Gone(stream) => self.change(|record| {
                 record.replica.gone(&stream);
-                Ok(false)
+                Ok(())
             }),
             Found::TakenUp {
                 stream,
@@ -421,10 +421,7 @@ impl Link {
                     let stream = stream.clone();
                     self.tell(Happened::Reset { stream });
                 }
-                self.change(|record| {
-                    record.replica.take_found(&stream, head, part, reset)?;
-                    Ok(false)
-                })
+                self.change(|record| record.replica.take_found(&stream, head, part, reset))
             }
         }
     }
@@ -448,11 +445,17 @@ impl Link {
     /// channel; its end is the sync's.
     fn sync(&self, gaps: Option<Cursor>) -> mpsc::Receiver<Result<Found>> {
         let (found, receiver) = mpsc::channel(SYNC_STEPS);
-        let client = self.client.clone();
-        let only = gaps.is_some();
-        let cursor = gaps.unwrap_or_else(|| self.record.borrow().replica.cursor.clone());
+        let (client, record) = (self.client.clone(), self.record.clone());
+        let sync = match gaps {
+            Some(gaps) => CatchUp::new(gaps, true),
+            None => {
+                record.send_modify(|record| record.replica.drop_unknown());
+                let cursor = record.borrow().replica.cursor.clone();
+                CatchUp::new(cursor, false)
+            }
+        };
         tokio::spawn(async move {
-            if let Err(error) = catch_up(&client, cursor, only, &found).await {
+            if let Err(error) = catch_up(&client, &record, sync, &found).await {
                 found.send(Err(error)).await.ok(); // The connection may have ended first.
             }
         });
@@ -463,11 +466,10 @@ impl Link {
 /// Pages through what the cursor lacks, then reads the state of what it cannot continue.
 async fn catch_up(
     client: &Client,
-    cursor: Cursor,
-    only: bool,
+    record: &watch::Sender<Record>,
+    mut sync: CatchUp,
     found: &mpsc::Sender<Result<Found>>,
 ) -> Result<()> {
-    let mut sync = CatchUp::new(cursor, only);
     loop {
         let answer = client.post("/v1/sync", &sync.request()).await?.ok()?;
         let page = sync.answered(&answer)?;
@@ -485,6 +487,7 @@ async fn catch_up(
         reset,
     } in sync.to_take_up()
     {
+        record.send_modify(|record| record.replica.begin_reading(&stream));
         let what = match Part::fetch(client, &stream).await? {
             Some(part) => Found::TakenUp {
                 stream,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join_all;
 use tidings_common::domain::{Cursor, Entry, Seq, StreamId, UserId};
 use tidings_common::log::fill_in;
 
@@ -93,9 +94,16 @@ impl Sync {
             lanes,
         } = Gap::between(&from.cursor, &heads, restored);
         let mut pager = Pager::new(lanes, from.limit);
-        while let Some(read) = pager.next() {
-            let items = self.read(read, encode).await?;
-            pager.accept(read, items);
+        loop {
+            let reads = pager.upcoming();
+            if reads.is_empty() {
+                break;
+            }
+            let items = reads.iter().map(|read| self.read(*read, encode));
+            let items = try_join_all(items).await?;
+            for (read, items) in reads.into_iter().zip(items) {
+                pager.accept(read, items);
+            }
         }
         let page = pager.finish();
         for stream in page.expired {
