@@ -50,9 +50,11 @@ async fn a_reaction_is_told_with_what_it_makes_of_the_others() -> Result<()> {
     let server = started!(System::start().await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
-    let sent = ada.send(&group.channel, "Lunch?").await?;
     let (mut socket, _) = Socket::connect(&bob).await?;
     let stream = format!("c:{}", group.channel);
+    let sent = ada.send(&group.channel, "Lunch?").await?;
+    let delta = socket.delta(&stream).await?;
+    ensure!(delta["seq"] == sent["seq"], "{delta}");
     let path = format!("/v1/channels/{}/messages/{}", group.channel, sent["seq"]);
     let path = format!("{path}/reactions/%E2%9D%A4%EF%B8%8F");
     let react = async |method: Method| {

@@ -16,6 +16,8 @@ use crate::moody_store::{Mood, MoodyStore};
 const DEADLINE: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(5);
 
+const REACTION: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
+
 /// Somebody's things, on a server whose store fails when it is told to.
 struct World {
     server: Server,
@@ -60,6 +62,7 @@ impl World {
                 .replace("{user}", bob)
                 .replace("{session}", &self.bob.session)
                 .replace("{seq}", "1")
+                .replace("{emoji}", "+1")
         };
         let name = json!({"name": "Bridge"});
         let content = json!({"content": "again"});
@@ -74,6 +77,9 @@ impl World {
             ("GET", "/v1/channels/{channel}/messages/{seq}", &none),
             ("DELETE", "/v1/channels/{channel}/messages/{seq}", &none),
             ("PATCH", "/v1/channels/{channel}/messages/{seq}", &content),
+            ("GET", REACTION, &none),
+            ("PUT", REACTION, &none),
+            ("DELETE", REACTION, &none),
             ("PUT", "/v1/direct/{user}", &none),
             ("GET", "/v1/groups", &none),
             ("POST", "/v1/groups", &name),

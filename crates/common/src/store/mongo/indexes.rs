@@ -103,7 +103,7 @@ pub(super) const STATE: &[Index] = &[
     },
     Index {
         collection: REACTIONS,
-        name: "of_message",
+        name: OF_MESSAGE,
         keys: &[("channel", 1), ("message", 1), ("emoji", 1), ("user", 1)],
         unique: true,
         partial: None,
@@ -134,6 +134,7 @@ fn not_removed() -> Document {
 pub(super) const POSITION: &str = "position";
 pub(super) const KEY: &str = "key";
 pub(super) const MESSAGES: &str = "messages";
+pub(super) const OF_MESSAGE: &str = "of_message";
 pub(super) const OTHERS: &str = "others";
 pub(super) const PENDING: &str = "pending";
 

@@ -7,7 +7,8 @@ use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use super::field::{self, signed, uuid};
 use super::find::{self, Direction};
 use super::message_changes::REACTIONS;
-use super::{Failure, PATIENCE};
+use super::reads::hint;
+use super::{Failure, PATIENCE, indexes};
 use crate::domain::{ChannelId, Reacting, ReactionCount, Seq, UserId};
 use crate::store::IdWindow;
 
@@ -35,6 +36,7 @@ pub(super) async fn reactors(
     let found = database
         .collection::<RawDocumentBuf>(REACTIONS)
         .find(filter)
+        .hint(hint(indexes::OF_MESSAGE))
         .sort(direction.sort("user"))
         .projection(doc! { "_id": 0, "user": 1 })
         .limit(field::limit(limit))
@@ -52,7 +54,11 @@ pub(super) async fn reacting(
     let own = async {
         let mut filter = of_emoji(to);
         filter.insert("user", uuid(who.as_bytes()));
-        let found = reactions.find_one(filter).max_time(PATIENCE).await?;
+        let own = reactions
+            .find_one(filter)
+            .hint(hint(indexes::OF_MESSAGE))
+            .projection(doc! { "_id": 1 });
+        let found = own.max_time(PATIENCE).await?;
         Ok::<_, Failure>(found.is_some())
     };
     let first = async {

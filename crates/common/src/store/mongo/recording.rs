@@ -166,6 +166,8 @@ async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel
     store.meta().await.unwrap();
     store.account("ada").await.unwrap().unwrap();
     assert_eq!(store.users(&[user]).await.unwrap().len(), 1);
+    let reacting = store.reacting(channel, 1, "👍", user).await.unwrap();
+    assert!(reacting.first.is_empty());
     assert_eq!(store.group_of(channel).await.unwrap(), Some(group));
     assert!(store.group(group).await.unwrap().is_some());
     assert!(store.membership(user, group).await.unwrap().is_some());
@@ -183,6 +185,9 @@ async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel
         let sessions = window(below, SessionId::generate());
         let found = store.sessions(user, sessions, 9).await.unwrap();
         assert_eq!(found.len(), usize::from(below));
+        let users = window(below, UserId::generate());
+        let found = store.reactors(channel, 1, "👍", users, 9).await.unwrap();
+        assert_eq!(found, []);
         let groups = window(below, GroupId::generate());
         let found = store.memberships(user, groups, 9).await.unwrap();
         assert_eq!(found.len(), usize::from(below));
