@@ -43,6 +43,7 @@ pub struct Message {
     pub edited_at: Value,
     pub deleted: bool,
     pub reactions: Vec<Reaction>,
+    pub pinned: bool,
 }
 
 /// One stream's state, as read over HTTP.
@@ -146,6 +147,7 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 edited_at: Value::Null,
                 deleted: false,
                 reactions: Vec::new(),
+                pinned: false,
             };
             messages.insert(delta.seq, message);
         }
@@ -160,6 +162,12 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 message.content.clear();
                 message.deleted = true;
                 message.reactions.clear();
+                message.pinned = false;
+            }
+        }
+        "message.pinned" | "message.unpinned" => {
+            if let Some(message) = messages.get_mut(&number(data, "message")?) {
+                message.pinned = delta.kind == "message.pinned";
             }
         }
         "reaction.added" | "reaction.removed" => {
@@ -257,6 +265,7 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
             edited_at: message["edited_at"].clone(),
             deleted: message["deleted"] == json!(true),
             reactions: Reaction::all_of(&message)?,
+            pinned: message["pinned"] == json!(true),
         };
         messages.insert(number(&message, "seq")?, shown);
     }

@@ -12,7 +12,9 @@ use utoipa::openapi::path::PathItem;
 use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::routes::{channels, groups, members, messages, reactions, realtime, sessions, users};
+use crate::routes::{
+    channels, groups, members, messages, pins, reactions, realtime, sessions, users,
+};
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
 /// `/v1/users/{user}`.
@@ -49,6 +51,9 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(reactions::put_reaction)
         .service(reactions::delete_reaction)
         .service(reactions::list_reactors)
+        .service(pins::put_pin)
+        .service(pins::delete_pin)
+        .service(pins::list_pins)
         .service(realtime::sync)
         .service(realtime::create_ticket);
 }

@@ -89,3 +89,37 @@ async fn a_reaction_is_told_with_what_it_makes_of_the_others() -> Result<()> {
     ensure!(rest.is_empty(), "more came: {rest:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_pin_reaches_every_device_and_goes_with_its_message() -> Result<()> {
+    let server = started!(System::start().await);
+    let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
+    let group = ada.group("Engine room", &[&bob]).await?;
+    let device = Device::start(&bob).await?;
+    let sent = bob.send(&group.channel, "Read this").await?;
+    let path = format!("/v1/channels/{}/messages/{}", group.channel, sent["seq"]);
+    let (pin, pins) = (
+        format!("{path}/pin"),
+        format!("/v1/channels/{}/pins", group.channel),
+    );
+    let nothing = json!({});
+    bob.put(&pin, &nothing).await?.problem(403, "forbidden")?;
+    let pinned = ada.put(&pin, &nothing).await?.ok()?;
+    ensure!(pinned["pinned"] == true, "{pinned}");
+    let listed = bob.get(&pins).await?.ok()?;
+    ensure!(listed["items"] == json!([pinned]), "{listed}");
+    let stream = format!("c:{}", group.channel);
+    for deleted in [false, true] {
+        if deleted {
+            ensure!(bob.delete(&path).await?.status == 204);
+            let listed = ada.get(&pins).await?.ok()?;
+            ensure!(listed["items"] == json!([]), "{listed}");
+        }
+        device
+            .reaches(&stream, ada.head(&group.channel).await?)
+            .await?;
+        let replica = device.look(|record| record.replica.clone());
+        check::same_as_fresh(&replica, &bob).await?;
+    }
+    Ok(())
+}

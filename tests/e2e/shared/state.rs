@@ -158,7 +158,12 @@ impl World {
             22..32 if message.is_some() => {
                 self.ask(Method::DELETE, &on_message, None).await?;
             }
-            32..50 if message.is_some() => self.react(&on_message).await?,
+            32..47 if message.is_some() => self.react(&on_message).await?,
+            47..52 if message.is_some() => {
+                let method = self.random.choice([Method::PUT, Method::DELETE]);
+                let pin = format!("{on_message}/pin");
+                self.ask(method.unwrap_or(Method::PUT), &pin, None).await?;
+            }
             _ => {
                 let reply_to = if self.random.bool() { message } else { None };
                 let body = json!({"content": content, "reply_to": reply_to});

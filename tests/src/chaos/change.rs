@@ -27,6 +27,12 @@ pub enum Change {
         /// Otherwise the reaction is taken back.
         reacts: bool,
     },
+    Pin {
+        channel: String,
+        message: u64,
+        /// Otherwise it is unpinned.
+        pinned: bool,
+    },
     RenameGroup {
         group: String,
         name: String,
@@ -76,6 +82,8 @@ impl Change {
             Self::Delete { .. } => "delete",
             Self::React { reacts: true, .. } => "react",
             Self::React { .. } => "take back",
+            Self::Pin { pinned: true, .. } => "pin",
+            Self::Pin { .. } => "unpin",
             Self::RenameGroup { if_match: None, .. } => "rename group",
             Self::RenameGroup { .. } => "rename group if-match",
             Self::PutMember { .. } => "put member",
@@ -96,7 +104,8 @@ impl Change {
             Self::Send { channel, .. }
             | Self::Edit { channel, .. }
             | Self::Delete { channel, .. }
-            | Self::React { channel, .. } => {
+            | Self::React { channel, .. }
+            | Self::Pin { channel, .. } => {
                 format!("c:{channel}")
             }
             Self::RenameGroup { group, .. }
@@ -144,6 +153,15 @@ impl Change {
             } => {
                 let path = format!("{}/{message}/reactions/{emoji}", messages(channel));
                 let method = if *reacts { Method::PUT } else { Method::DELETE };
+                (method, path, None)
+            }
+            Self::Pin {
+                channel,
+                message,
+                pinned,
+            } => {
+                let path = format!("{}/{message}/pin", messages(channel));
+                let method = if *pinned { Method::PUT } else { Method::DELETE };
                 (method, path, None)
             }
             Self::RenameGroup { group, name, .. } => {

@@ -43,7 +43,8 @@ async fn take_part(actor: &mut Actor) {
         44..54 => edit(actor, channel).await,
         54..59 => delete(actor, channel).await,
         59..70 => react(actor, channel).await,
-        70..87 => read(actor, group, channel).await,
+        70..73 => pin(actor, channel).await,
+        73..87 => read(actor, group, channel).await,
         87..90 => rename_group(actor, group).await,
         90..92 => {
             let change = Change::Remove { group, user };
@@ -71,7 +72,8 @@ async fn govern(actor: &mut Actor) {
         58..66 => create_channel(actor, group).await,
         66..76 => rename_channel(actor, group, channel).await,
         76..80 => delete_channel(actor, group, channel).await,
-        80..90 => read(actor, group, channel).await,
+        80..86 => read(actor, group, channel).await,
+        86..92 => pin(actor, channel).await,
         _ => send(actor, channel).await,
     }
 }
@@ -139,6 +141,20 @@ async fn react(actor: &mut Actor, channel: String) {
             message,
             emoji,
             reacts,
+        })
+        .await;
+}
+
+async fn pin(actor: &mut Actor, channel: String) {
+    let Some(message) = message(actor, &channel, false) else {
+        return send(actor, channel).await;
+    };
+    let pinned = actor.random.u8(..100) < 60;
+    actor
+        .perform(Change::Pin {
+            channel,
+            message,
+            pinned,
         })
         .await;
 }

@@ -245,6 +245,10 @@ impl Model {
             (1, Some(message)) if fastrand::bool() => {
                 ("message.deleted", json!({"message": message}))
             }
+            (2, Some(message)) if fastrand::u8(..4) == 0 => {
+                let kind = fastrand::choice(["message.pinned", "message.unpinned"]);
+                (kind.unwrap_or_default(), json!({"message": message}))
+            }
             (2, Some(message)) => self.reaction(channel, message),
             _ => (
                 "message.created",

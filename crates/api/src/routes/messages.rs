@@ -72,11 +72,11 @@ pub(crate) struct MessagesQuery {
     around: Option<Seq>,
     /// 1 to 100; 50 if left out.
     #[param(minimum = 1, maximum = 100)]
-    limit: Option<u64>,
+    pub(super) limit: Option<u64>,
 }
 
 impl MessagesQuery {
-    fn window(&self) -> Result<Window, Problem> {
+    pub(super) fn window(&self) -> Result<Window, Problem> {
         let positions = [
             ("?before", self.before),
             ("?after", self.after),

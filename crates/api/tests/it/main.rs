@@ -12,6 +12,7 @@ mod members;
 mod messages;
 mod moody_store;
 mod openapi;
+mod pins;
 mod reactions;
 mod sessions;
 mod sync;

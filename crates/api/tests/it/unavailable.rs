@@ -16,6 +16,7 @@ use crate::moody_store::{Mood, MoodyStore};
 const DEADLINE: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(5);
 
+const PIN: &str = "/v1/channels/{channel}/messages/{seq}/pin";
 const REACTION: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
 
 /// Somebody's things, on a server whose store fails when it is told to.
@@ -80,6 +81,9 @@ impl World {
             ("GET", REACTION, &none),
             ("PUT", REACTION, &none),
             ("DELETE", REACTION, &none),
+            ("PUT", PIN, &none),
+            ("DELETE", PIN, &none),
+            ("GET", "/v1/channels/{channel}/pins", &none),
             ("PUT", "/v1/direct/{user}", &none),
             ("GET", "/v1/groups", &none),
             ("POST", "/v1/groups", &name),

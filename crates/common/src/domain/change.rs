@@ -64,6 +64,11 @@ pub enum Change {
     /// `c:` `now` as in [`Change::ReactionAdded`]; it counts 0 once nobody reacts so.
     ReactionRemoved { message: Seq, now: ReactionCount },
 
+    /// `c:` The message is among those that the channel keeps in view.
+    MessagePinned { message: Seq },
+    /// `c:`
+    MessageUnpinned { message: Seq },
+
     /// `x:sessions`: the session's tokens are refused and its sockets closed.
     SessionEnded { session: SessionId, user: UserId },
 }
@@ -124,6 +129,8 @@ kinds! {
     MessageDeleted => "message.deleted",
     ReactionAdded => "reaction.added",
     ReactionRemoved => "reaction.removed",
+    MessagePinned => "message.pinned",
+    MessageUnpinned => "message.unpinned",
     SessionEnded => "session.ended",
 }
 
@@ -181,6 +188,8 @@ impl Change {
             Self::MessageDeleted { .. } => Kind::MessageDeleted,
             Self::ReactionAdded { .. } => Kind::ReactionAdded,
             Self::ReactionRemoved { .. } => Kind::ReactionRemoved,
+            Self::MessagePinned { .. } => Kind::MessagePinned,
+            Self::MessageUnpinned { .. } => Kind::MessageUnpinned,
             Self::SessionEnded { .. } => Kind::SessionEnded,
         }
     }

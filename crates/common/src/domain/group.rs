@@ -139,6 +139,20 @@ impl Group {
         self.channel_for(user, channel).map(|_| ())
     }
 
+    /// May `user` pin messages of `channel`, and unpin them? In a group admins and the owner may,
+    /// in a direct conversation both.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` as [`Group::channel_for`], `Forbidden` to other members.
+    pub fn may_pin(&self, user: UserId, channel: ChannelId) -> Result<(), Refusal> {
+        self.channel_for(user, channel)?;
+        if self.kind == GroupKind::Group && self.member(user)?.role < Role::Admin {
+            return Err(Refusal::Forbidden("only admins and the owner may pin"));
+        }
+        Ok(())
+    }
+
     /// May `user` change the settings, the channels, or add members? Admins and owners may,
     /// and nobody in a direct conversation.
     ///

@@ -128,6 +128,7 @@ through! {
     fn entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
     fn newest(stream: StreamId, limit: usize) -> Vec<Entry>;
     fn messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
+    fn pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     fn messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
     fn pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     fn with_pending(streams: &[StreamId]) -> Vec<StreamId>;

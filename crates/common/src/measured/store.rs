@@ -62,6 +62,7 @@ measured! { LogStore:
     entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
     newest(stream: StreamId, limit: usize) -> Vec<Entry>;
     messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
+    pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
     pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;

@@ -90,6 +90,14 @@ pub trait LogStore: Send + Sync {
         limit: usize,
     ) -> Result<Page<Message>, StoreError>;
 
+    /// A page of a channel's pinned messages, otherwise as [`LogStore::messages`].
+    async fn pinned(
+        &self,
+        channel: ChannelId,
+        window: Window,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError>;
+
     /// The messages at `seqs` in ascending order; positions that hold no message are left out.
     async fn messages_at(
         &self,

@@ -81,7 +81,7 @@ pub enum StateChange {
         content: Option<String>,
         edited_at: Timestamp,
     },
-    /// Content, mentions and reactions go, from the message and from every other copy.
+    /// Content, mentions, reactions and the pin go, from the message and from every other copy.
     DeleteMessage {
         channel: ChannelId,
         message: Seq,
@@ -95,6 +95,12 @@ pub enum StateChange {
         user: UserId,
         emoji: String,
         present: bool,
+    },
+    /// A deleted message takes no pin.
+    SetPinned {
+        channel: ChannelId,
+        message: Seq,
+        pinned: bool,
     },
 }
 
@@ -217,6 +223,8 @@ fn of_channel(channel: ChannelId, entry: &Entry) -> Vec<StateChange> {
         Change::ReactionRemoved { message, now } => {
             reaction(channel, *message, entry, &now.emoji, false)
         }
+        Change::MessagePinned { message } => vec![pin(channel, *message, true)],
+        Change::MessageUnpinned { message } => vec![pin(channel, *message, false)],
         _ => Vec::new(),
     }
 }
@@ -236,6 +244,14 @@ fn reaction(
         present,
     });
     change.into_iter().collect()
+}
+
+fn pin(channel: ChannelId, message: Seq, pinned: bool) -> StateChange {
+    StateChange::SetPinned {
+        channel,
+        message,
+        pinned,
+    }
 }
 
 fn add_member(group: GroupId, user: UserId, role: Role, joined_at: Timestamp) -> StateChange {

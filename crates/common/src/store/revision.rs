@@ -37,7 +37,13 @@ pub(super) fn delete(state: &mut MessageState) {
     state.content.clear();
     state.mentions.clear();
     state.reactions.clear();
+    state.pinned = false;
     state.deleted = true;
+}
+
+/// Takes the message into those that are kept in view, or out. A deleted one stays out.
+pub(super) fn pin(state: &mut MessageState, pinned: bool) {
+    state.pinned = pinned && !state.deleted;
 }
 
 /// Those who react with one emoji now.

@@ -135,7 +135,9 @@ fn data_of(entry: &Entry) -> Option<Value> {
             "content": content,
             "edited_at": edited_at.to_string(),
         }),
-        Change::MessageDeleted { message } => json!({ "message": message }),
+        Change::MessageDeleted { message }
+        | Change::MessagePinned { message }
+        | Change::MessageUnpinned { message } => json!({ "message": message }),
         Change::ReactionAdded { message, now } | Change::ReactionRemoved { message, now } => {
             json!({
                 "message": message,

@@ -46,6 +46,11 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         cases.push(edit.json(r#"{"content":"x"}"#));
         let delete = format!("{path}/messages/1");
         cases.push(Case::new(Method::DELETE, &delete, 404, "not_found"));
+        cases.push(Case::get(&format!("{path}/pins"), 404, "not_found"));
+        let pin = format!("{path}/messages/1/pin");
+        for method in [Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &pin, 404, "not_found"));
+        }
         let reaction = format!("{path}/messages/1/reactions/👍");
         for method in [Method::GET, Method::PUT, Method::DELETE] {
             cases.push(Case::new(method, &reaction, 404, "not_found"));
@@ -128,6 +133,8 @@ async fn wrong_queries() -> Result<()> {
     ] {
         for list in [
             MESSAGES,
+            "/v1/channels/{channel}/pins",
+            "/v1/channels/{channel}/messages/1/reactions/+1",
             "/v1/groups",
             "/v1/sessions",
             "/v1/groups/{group}/members",

@@ -1,5 +1,5 @@
-//! What people put on messages follows from the log: who reacts, in which order, and what each
-//! delta said of it. Counted here from nothing but who did what.
+//! What people put on messages follows from the log: who reacts, in which order, what each delta
+//! said of it, and which messages are pinned. Counted here from nothing but who did what.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,13 @@ const NAMED: usize = 3;
 /// Emoji by the time of their first use, each with those who react so in their order.
 type Reactions = Vec<(String, Vec<String>)>;
 
+/// What stands on one message.
+#[derive(Default)]
+struct Marks {
+    reactions: Reactions,
+    pinned: bool,
+}
+
 pub(super) fn follow_from_the_log(case: &Case<'_>, truth: &Truth) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, stream) in &case.log.streams {
@@ -27,9 +34,14 @@ pub(super) fn follow_from_the_log(case: &Case<'_>, truth: &Truth) -> Vec<Finding
             continue;
         };
         for (seq, message) in messages {
-            let expected = marked.get(seq).map(counts).unwrap_or_default();
-            if message.reactions != expected {
-                let shown = &message.reactions;
+            let marks = marked.get(seq);
+            let expected = marks.map(|marks| counts(&marks.reactions));
+            let expected = (
+                expected.unwrap_or_default(),
+                marks.is_some_and(|marks| marks.pinned),
+            );
+            if (&message.reactions, message.pinned) != (&expected.0, expected.1) {
+                let shown = (&message.reactions, message.pinned);
                 let what = format!("{name} {seq} shows {shown:?}; the log says {expected:?}");
                 findings.push(Finding::new(Rule::Stale, what));
             }
@@ -39,14 +51,14 @@ pub(super) fn follow_from_the_log(case: &Case<'_>, truth: &Truth) -> Vec<Finding
 }
 
 /// Messages with what stands on them in the end.
-fn read(name: &str, stream: &Stream) -> (BTreeMap<u64, Reactions>, Vec<Finding>) {
-    let mut marked: BTreeMap<u64, Reactions> = BTreeMap::new();
+fn read(name: &str, stream: &Stream) -> (BTreeMap<u64, Marks>, Vec<Finding>) {
+    let mut marked: BTreeMap<u64, Marks> = BTreeMap::new();
     let mut findings = Vec::new();
     for (seq, entry) in &stream.entries {
         let message = entry.data["message"].as_u64().unwrap_or_default();
         match &*entry.kind {
             "reaction.added" | "reaction.removed" => {
-                let reactions = marked.entry(message).or_default();
+                let reactions = &mut marked.entry(message).or_default().reactions;
                 react(reactions, entry);
                 let told = Reaction::parse(&entry.data).ok();
                 let counted = count_of(reactions, entry);
@@ -54,6 +66,9 @@ fn read(name: &str, stream: &Stream) -> (BTreeMap<u64, Reactions>, Vec<Finding>)
                     let what = format!("{name} {seq} says {told:?}, where there are {counted:?}");
                     findings.push(Finding::new(Rule::Stale, what));
                 }
+            }
+            "message.pinned" | "message.unpinned" => {
+                marked.entry(message).or_default().pinned = entry.kind == "message.pinned";
             }
             "message.deleted" => drop(marked.remove(&message)),
             _ => {}

@@ -34,6 +34,10 @@ pub(super) enum What {
         message: Seq,
         present: bool,
     },
+    Pin {
+        message: Seq,
+        pinned: bool,
+    },
     CreateGroup {
         members: Vec<UserId>,
         channels: Vec<ChannelId>,
@@ -65,6 +69,7 @@ impl fmt::Display for Operation {
             What::Edit { message, content } => write!(f, "edit {message} to {content}"),
             What::Delete { message } => write!(f, "delete {message}"),
             What::React { message, present } => write!(f, "react to {message}: {present}"),
+            What::Pin { message, pinned } => write!(f, "pin {message}: {pinned}"),
             What::CreateGroup { .. } => write!(f, "create"),
             What::Rename { name, expected } => write!(f, "rename to {name} if at {expected:?}"),
             What::Add(user) => write!(f, "add user {}", user.as_bytes()[0]),
@@ -125,6 +130,8 @@ impl Operation {
                     Change::ReactionRemoved { message, now }
                 })
             }
+            What::Pin { pinned: true, .. } => Ok(Change::MessagePinned { message }),
+            What::Pin { .. } => Ok(Change::MessageUnpinned { message }),
             other => panic!("{other:?} changes no message"),
         }
     }
@@ -185,9 +192,10 @@ impl Operation {
     /// The message that is to be changed.
     pub(super) fn message(&self) -> Option<Seq> {
         match &self.what {
-            What::Edit { message, .. } | What::Delete { message } | What::React { message, .. } => {
-                Some(*message)
-            }
+            What::Edit { message, .. }
+            | What::Delete { message }
+            | What::React { message, .. }
+            | What::Pin { message, .. } => Some(*message),
             _ => None,
         }
     }

@@ -141,10 +141,12 @@ pub(in crate::store) async fn a_deleted_message_stays_deleted(store: Arc<dyn Sto
     let user = UserId::generate();
     fill(&*store, stream, [text("old")]).await;
     commit(&*store, stream, user, reaction("👍", true)).await;
+    commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await;
     let deletion = commit(&*store, stream, user, Change::MessageDeleted { message: 1 }).await;
     let edited = commit(&*store, stream, user, edit(1, "back")).await;
+    let pinned = commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await;
     let reacted = commit(&*store, stream, user, reaction("👎", true)).await;
-    for again in [&deletion, &edited, &reacted] {
+    for again in [&deletion, &edited, &pinned, &reacted] {
         let expected = MessageState {
             deleted: true,
             applied: reacted.seq,
@@ -154,7 +156,7 @@ pub(in crate::store) async fn a_deleted_message_stays_deleted(store: Arc<dyn Sto
         apply(&*store, again).await;
     }
     let entries = all(&*store, stream).await;
-    assert_eq!(content(&entries[3]), None);
+    assert_eq!(content(&entries[4]), None);
 }
 
 pub(in crate::store) async fn who_reacts_is_told_in_pages(store: Arc<dyn Store>) {
@@ -271,6 +273,33 @@ pub(in crate::store) async fn a_repeated_reaction_changes_nothing(store: Arc<dyn
     }
 }
 
+pub(in crate::store) async fn a_late_or_repeated_pin_changes_nothing(store: Arc<dyn Store>) {
+    let stream = channel();
+    fill(&*store, stream, [text("a")]).await;
+    let user = UserId::generate();
+    let history = [
+        commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await,
+        commit(
+            &*store,
+            stream,
+            user,
+            Change::MessageUnpinned { message: 1 },
+        )
+        .await,
+    ];
+    for late in &history {
+        apply(&*store, late).await;
+        let now = state(&*store, stream).await;
+        assert_eq!((now.pinned, now.applied), (false, 3));
+        let listed = store.pinned(channel_id(stream), Window::Newest, 9).await;
+        assert_eq!(listed.unwrap().items, []);
+    }
+    let again = commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await;
+    apply(&*store, &history[1]).await;
+    let now = state(&*store, stream).await;
+    assert_eq!((now.pinned, now.applied), (true, again.seq));
+}
+
 pub(in crate::store) async fn changes_of_what_is_no_message_have_no_effect(store: Arc<dyn Store>) {
     let stream = channel();
     fill(&*store, stream, [fence(), text("2")]).await;
@@ -283,6 +312,7 @@ pub(in crate::store) async fn changes_of_what_is_no_message_have_no_effect(store
                 message,
                 now: ReactionCount::nobody("👍"),
             },
+            Change::MessagePinned { message },
         ];
         for change in changes {
             let entry = after(stream, before[1].head(), change);

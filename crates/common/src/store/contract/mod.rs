@@ -54,6 +54,7 @@ macro_rules! store_contract {
                 pages_go_both_ways
                 a_page_around_a_message_has_two_halves
                 pages_hold_deleted_messages
+                pinned_messages_come_in_pages
                 messages_at_positions_come_ascending
             }
             pending {
@@ -88,6 +89,7 @@ macro_rules! store_contract {
                 who_reacts_is_told_in_pages
                 an_emoji_keeps_its_place_while_it_is_used
                 a_repeated_reaction_changes_nothing
+                a_late_or_repeated_pin_changes_nothing
                 changes_of_what_is_no_message_have_no_effect
             }
             races {

@@ -95,6 +95,55 @@ pub(in crate::store) async fn pages_hold_deleted_messages(store: Arc<dyn Store>)
     assert!(page.items[0].state.deleted);
 }
 
+pub(in crate::store) async fn pinned_messages_come_in_pages(store: Arc<dyn Store>) {
+    let stream = history(&*store).await;
+    let elsewhere = channel();
+    fill(&*store, elsewhere, [text("1"), text("2")]).await;
+    let pinned = async |stream, window, limit| {
+        let found = store.pinned(channel_id(stream), window, limit).await;
+        let page = found.unwrap();
+        for message in &page.items {
+            assert!(message.state.pinned && !message.state.deleted);
+            assert_eq!(message.state.content, message.seq.to_string());
+        }
+        (seqs(&page.items), page.more)
+    };
+    assert_eq!(pinned(stream, Window::Newest, 9).await, (vec![], false));
+    let user = UserId::generate();
+    let pin = |message| Change::MessagePinned { message };
+    let unpin = |message| Change::MessageUnpinned { message };
+    for message in [5, 1, 7, 4, 5] {
+        commit(&*store, stream, user, pin(message)).await;
+    }
+    commit(&*store, elsewhere, user, pin(2)).await;
+    let cases: &[(Window, usize, &[u64], bool)] = &[
+        (Window::Newest, 9, &[1, 4, 5, 7], false),
+        (Window::Newest, 2, &[5, 7], true),
+        (Window::Before(5), 1, &[4], true),
+        (Window::Before(5), 2, &[1, 4], false),
+        (Window::After(0), 2, &[1, 4], true),
+        (Window::After(4), 9, &[5, 7], false),
+        (Window::After(7), 9, &[], false),
+        (Window::Around(5), 2, &[4, 5], true),
+    ];
+    for (window, limit, expected, more) in cases {
+        let found = pinned(stream, *window, *limit).await;
+        assert_eq!(found, (expected.to_vec(), *more), "{window:?}, {limit}");
+    }
+    commit(&*store, stream, user, unpin(4)).await;
+    commit(&*store, stream, user, unpin(2)).await;
+    commit(&*store, stream, user, Change::MessageDeleted { message: 1 }).await;
+    assert_eq!(pinned(stream, Window::Newest, 9).await, (vec![5, 7], false));
+    commit(&*store, stream, user, pin(1)).await;
+    commit(&*store, stream, user, pin(4)).await;
+    assert_eq!(
+        pinned(stream, Window::Newest, 9).await,
+        (vec![4, 5, 7], false)
+    );
+    assert_eq!(pinned(elsewhere, Window::Newest, 9).await, (vec![2], false));
+    assert_eq!(pinned(channel(), Window::Newest, 9).await, (vec![], false));
+}
+
 pub(in crate::store) async fn messages_at_positions_come_ascending(store: Arc<dyn Store>) {
     let stream = channel();
     let run = fill(&*store, stream, [text("1"), fence(), text("3")]).await;

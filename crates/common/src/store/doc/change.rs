@@ -62,6 +62,10 @@ pub(in crate::store) enum Change {
     ReactionAdded(Reaction),
     #[serde(rename = "reaction.removed")]
     ReactionRemoved(Reaction),
+    #[serde(rename = "message.pinned")]
+    MessagePinned { message: Seq },
+    #[serde(rename = "message.unpinned")]
+    MessageUnpinned { message: Seq },
     #[serde(rename = "session.ended")]
     SessionEnded { session: SessionId, user: UserId },
 }
@@ -148,6 +152,8 @@ impl From<&domain::Change> for Change {
             domain::Change::ReactionRemoved { message, now } => {
                 Self::ReactionRemoved((message, now).into())
             }
+            domain::Change::MessagePinned { message } => Self::MessagePinned { message },
+            domain::Change::MessageUnpinned { message } => Self::MessageUnpinned { message },
             domain::Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
         }
     }
@@ -214,6 +220,8 @@ impl From<Change> for domain::Change {
                 message: reaction.message,
                 now: reaction.into(),
             },
+            Change::MessagePinned { message } => Self::MessagePinned { message },
+            Change::MessageUnpinned { message } => Self::MessageUnpinned { message },
             Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
         }
     }

@@ -65,6 +65,8 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
         Kind::MessageDeleted => Change::MessageDeleted { message: 7 },
         Kind::ReactionAdded => Change::ReactionAdded { message: 7, now },
         Kind::ReactionRemoved => Change::ReactionRemoved { message: 7, now },
+        Kind::MessagePinned => Change::MessagePinned { message: 7 },
+        Kind::MessageUnpinned => Change::MessageUnpinned { message: 7 },
         Kind::SessionEnded => Change::SessionEnded { session, user },
     }
 }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::messages::Which;
 use super::{Failure, MongoStore, entry, messages, pending, reads, settle, trim};
 use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
 use crate::store::run::{NOT_A_RUN, is_run};
@@ -66,7 +67,20 @@ impl LogStore for MongoStore {
         limit: usize,
     ) -> Result<Page<Message>, StoreError> {
         let entries = self.entries.clone();
-        self.read(async move { messages::page(&entries, channel, window, limit).await })
+        let which = Which::All;
+        self.read(async move { messages::page(&entries, which, channel, window, limit).await })
+            .await
+    }
+
+    async fn pinned(
+        &self,
+        channel: ChannelId,
+        window: Window,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError> {
+        let entries = self.entries.clone();
+        let which = Which::Pinned;
+        self.read(async move { messages::page(&entries, which, channel, window, limit).await })
             .await
     }
 

@@ -1,4 +1,4 @@
-//! Changes of messages: edits, deletions, reactions. The state stands in the message's own
+//! Changes of messages: edits, deletions, reactions, pins. The state stands in the message's own
 //! entry and is rewritten by compare-and-swap on its `applied`; who reacted stands in
 //! `reactions`.
 
@@ -41,6 +41,9 @@ pub(super) async fn apply(
             remove_copies(database, at, Document::new()).await
         }
         StateChange::SetReaction {
+            channel, message, ..
+        }
+        | StateChange::SetPinned {
             channel, message, ..
         } => revise(database, At::new(*channel, *message, seq), change).await,
         _ => Ok(()),
@@ -88,6 +91,7 @@ async fn revised(
             content, edited_at, ..
         } => revision::edit(state, content.as_deref(), *edited_at),
         StateChange::DeleteMessage { .. } => revision::delete(state),
+        StateChange::SetPinned { pinned, .. } => revision::pin(state, *pinned),
         StateChange::SetReaction {
             user,
             emoji,

@@ -158,6 +158,8 @@ fn channel_changes() -> Vec<Change> {
             message,
             now: now(),
         },
+        Change::MessagePinned { message },
+        Change::MessageUnpinned { message },
         Change::MessageDeleted { message: 2 },
     ]
 }
@@ -204,7 +206,7 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
         panic!("{stream} is no channel");
     };
     fill(store, stream, [fence(), fence()]).await;
-    assert_eq!(store.heads(&[stream]).await.unwrap(), [8]);
+    assert_eq!(store.heads(&[stream]).await.unwrap(), [10]);
     let entries = store.entries(stream, 0, 9, 9).await.unwrap();
     assert!(store.find(stream, entries[0].key).await.unwrap().is_some());
     assert!(store.find(stream, Key::unique()).await.unwrap().is_none());
@@ -216,6 +218,10 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
     ] {
         let page = store.messages(channel, window, 9).await.unwrap();
         assert_eq!(page.items.len(), 2);
+    }
+    for window in [Window::Newest, Window::Before(9), Window::After(0)] {
+        let page = store.pinned(channel, window, 9).await.unwrap();
+        assert_eq!(page.items, []);
     }
     assert_eq!(store.messages_at(channel, &[1]).await.unwrap().len(), 1);
     assert_eq!(store.with_pending(&[stream]).await.unwrap(), [stream]);

@@ -40,7 +40,8 @@ impl State {
             | StateChange::DeleteChannel { .. } => self.change_channel(seq, change),
             StateChange::EditMessage { .. }
             | StateChange::DeleteMessage { .. }
-            | StateChange::SetReaction { .. } => self.change_message(seq, change),
+            | StateChange::SetReaction { .. }
+            | StateChange::SetPinned { .. } => self.change_message(seq, change),
         }
     }
 
@@ -219,6 +220,16 @@ impl State {
                 emoji,
                 present,
             } => self.react(At::new(*channel, *message, seq), *user, emoji, *present),
+            StateChange::SetPinned {
+                channel,
+                message,
+                pinned,
+            } => {
+                if let Some(state) = self.older_message(At::new(*channel, *message, seq)) {
+                    revision::pin(state, *pinned);
+                    state.applied = seq;
+                }
+            }
             _ => {}
         }
     }

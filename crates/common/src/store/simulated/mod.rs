@@ -105,6 +105,7 @@ through! {
     read entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
     read newest(stream: StreamId, limit: usize) -> Vec<Entry>;
     read messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
+    read pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     read messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
     read pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     read with_pending(streams: &[StreamId]) -> Vec<StreamId>;

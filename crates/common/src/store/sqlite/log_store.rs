@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::messages::Which;
 use super::row::{self, ENTRY, signed};
 use super::{Failure, SqliteStore, messages, pending};
 use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
@@ -62,8 +63,20 @@ impl LogStore for SqliteStore {
         window: Window,
         limit: usize,
     ) -> Result<Page<Message>, StoreError> {
-        self.read(move |connection| messages::page(connection, channel, window, limit))
+        self.read(move |connection| messages::page(connection, Which::All, channel, window, limit))
             .await
+    }
+
+    async fn pinned(
+        &self,
+        channel: ChannelId,
+        window: Window,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError> {
+        self.read(move |connection| {
+            messages::page(connection, Which::Pinned, channel, window, limit)
+        })
+        .await
     }
 
     async fn messages_at(

@@ -1,4 +1,4 @@
-//! Changes of messages: edits, deletions, reactions. The state stands in the message's own
+//! Changes of messages: edits, deletions, reactions, pins. The state stands in the message's own
 //! entry, guarded by its `applied`; who reacted stands in `reactions`.
 
 use rusqlite::{Connection, params};
@@ -37,6 +37,11 @@ pub(super) fn apply(
             let at = At::new(*channel, *message, seq);
             react(connection, at, *user, emoji, *present)
         }
+        StateChange::SetPinned {
+            channel,
+            message,
+            pinned,
+        } => pin(connection, At::new(*channel, *message, seq), *pinned),
         _ => Ok(()),
     }
 }
@@ -77,7 +82,29 @@ fn delete(connection: &Connection, at: At) -> Result<(), Failure> {
             signed(at.message),
             signed(at.seq)
         ])?;
+    list_pin(connection, at, false)?;
     remove_copies(connection, at, Copies::All)
+}
+
+fn pin(connection: &Connection, at: At, pinned: bool) -> Result<(), Failure> {
+    let Some(mut state) = read_older(connection, at)? else {
+        return Ok(());
+    };
+    revision::pin(&mut state, pinned);
+    list_pin(connection, at, state.pinned)?;
+    write(connection, at, state)
+}
+
+fn list_pin(connection: &Connection, at: At, pinned: bool) -> Result<(), Failure> {
+    let sql = if pinned {
+        "INSERT INTO pins (s, pin) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+    } else {
+        "DELETE FROM pins WHERE s = ?1 AND pin = ?2"
+    };
+    connection
+        .prepare_cached(sql)?
+        .execute(params![at.stream(), signed(at.message)])?;
+    Ok(())
 }
 
 fn react(

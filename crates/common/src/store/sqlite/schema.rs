@@ -119,7 +119,8 @@ CREATE TABLE reactions (
 ) WITHOUT ROWID;
 ";
 
-/// Came after the others; an older database gets them when it is opened.
+/// Came after the others; an older database gets them when it is opened. `pins` repeats, for
+/// lists, what the messages say of themselves, and changes with them.
 const LATER_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS bus_layout (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -127,6 +128,11 @@ CREATE TABLE IF NOT EXISTS bus_layout (
     partitions INTEGER NOT NULL,
     exchanges INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS pins (
+    s BLOB NOT NULL,
+    pin INTEGER NOT NULL,
+    PRIMARY KEY (s, pin)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS leases (
     name TEXT PRIMARY KEY,
     holder BLOB NOT NULL,

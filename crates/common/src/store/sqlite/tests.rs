@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rusqlite::Connection;
 
+use super::messages::Which;
 use super::row::{self, Direction};
 use super::{
     OpenError, SqliteStore, accounts, groups, log_store, message_changes, messages, pending,
@@ -358,8 +359,10 @@ fn queries_take_their_index() {
     let connection = schema::connect_reader(&scratch.database()).unwrap();
     for (sql, index) in [
         (log_store::HEAD.to_owned(), "entries_position"),
-        (messages::before_sql(), "entries_messages"),
-        (messages::from_sql(), "entries_messages"),
+        (messages::before_sql(Which::All), "entries_messages"),
+        (messages::from_sql(Which::All), "entries_messages"),
+        (messages::before_sql(Which::Pinned), "PRIMARY KEY"),
+        (messages::from_sql(Which::Pinned), "entries_messages"),
         (pending::of_stream_sql(), "entries_pending"),
         (pending::ANY_SQL.to_owned(), "entries_pending"),
         (pending::of_all_sql(), "entries_pending"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::Rule;
-use super::story::{CHANNEL, Story, delta, ok};
+use super::story::{CHANNEL, GROUP, Story, delta, ok, put};
 use super::{breaks, is_good};
 use crate::chaos::history::Change;
 use crate::marks::Reaction;
@@ -84,5 +84,68 @@ fn a_reaction_that_is_not_in_the_log_or_nobodys_is_found() {
     breaks(Rule::Foreign, |story| {
         story.append(told(11, "reaction.added", "ada", &["ada"]), 41);
         shows(story, &["ada"]);
+    });
+}
+
+fn pin(pinned: bool) -> Change {
+    Change::Pin {
+        channel: "1".to_owned(),
+        message: 9,
+        pinned,
+    }
+}
+
+fn pinned_by(actor: &str, pinned: bool) -> impl Fn(&mut Story) {
+    move |story| {
+        story.operation(actor, pin(pinned), 40, ok(Value::Null));
+        let kind = if pinned {
+            "message.pinned"
+        } else {
+            "message.unpinned"
+        };
+        story.append(delta(CHANNEL, 11, kind, actor, json!({"message": 9})), 41);
+        let messages = story.truth.state.channels.get_mut("1");
+        let message = messages.and_then(|messages| messages.get_mut(&9));
+        message.expect("there is such a message").pinned = pinned;
+    }
+}
+
+#[test]
+fn a_pin_that_is_not_shown_or_not_in_the_log_is_found() {
+    for pinned in [true, false] {
+        is_good(pinned_by("ada", pinned));
+        breaks(Rule::Stale, |story| {
+            pinned_by("ada", pinned)(story);
+            let messages = story.truth.state.channels.get_mut("1");
+            let message = messages.and_then(|messages| messages.get_mut(&9));
+            message.expect("there is such a message").pinned = !pinned;
+        });
+    }
+    breaks(Rule::Lost, |story| {
+        story.operation("ada", pin(true), 40, ok(Value::Null));
+    });
+}
+
+#[test]
+fn a_pin_by_somebody_who_is_no_admin_is_found() {
+    is_good(pinned_by("owner", true));
+    for pinned in [true, false] {
+        breaks(Rule::Forbidden, pinned_by("bob", pinned));
+    }
+    // Before the fence of his promotion he may have been seen as an admin.
+    let role = |role: &'static str| {
+        move |story: &mut Story| {
+            story.operation("owner", put("bob", role), 35, ok(Value::Null));
+            let data = json!({"user": "bob", "role": role});
+            story.append(delta(GROUP, 7, "member.updated", "owner", data), 36);
+            let group = story.truth.state.groups.get_mut("1").expect("a group");
+            group.members.insert("bob".to_owned(), role.to_owned());
+        }
+    };
+    is_good(|story| {
+        role("admin")(story);
+        pinned_by("bob", true)(story);
+        let fence = delta(CHANNEL, 12, "members.changed", "owner", json!({"gv": 7}));
+        story.append(fence, 42);
     });
 }

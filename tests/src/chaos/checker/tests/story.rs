@@ -327,5 +327,6 @@ fn shown(entry: &Delta) -> Message {
         edited_at: Value::Null,
         deleted: false,
         reactions: Vec::new(),
+        pinned: false,
     }
 }

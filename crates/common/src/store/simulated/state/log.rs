@@ -104,14 +104,28 @@ impl State {
         window: Window,
         limit: usize,
     ) -> Page<Message> {
+        self.page_of(channel, |_| true, window, limit)
+    }
+
+    pub(crate) fn pinned(&self, channel: ChannelId, window: Window, limit: usize) -> Page<Message> {
+        self.page_of(channel, |message| message.state.pinned, window, limit)
+    }
+
+    fn page_of(
+        &self,
+        channel: ChannelId,
+        chosen: fn(&Message) -> bool,
+        window: Window,
+        limit: usize,
+    ) -> Page<Message> {
         let before = |seq: Seq, limit: usize| {
-            let older = self.messages_of(channel).rev();
+            let older = self.messages_of(channel).filter(chosen).rev();
             let mut page = page(older.filter(|message| message.seq < seq), limit);
             page.items.reverse();
             page
         };
         let from = |seq: Seq, limit| {
-            let newer = self.messages_of(channel);
+            let newer = self.messages_of(channel).filter(chosen);
             page(newer.filter(|message| message.seq >= seq), limit)
         };
         match window {
