@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, items, number, text};
 use crate::failure::Refused;
 use crate::marks::Reaction;
+use crate::quotes::{quote, requote};
 use crate::replica::Delta;
 
 /// By id, so that two views can be compared.
@@ -39,6 +40,7 @@ pub struct Message {
     pub author: String,
     pub content: String,
     pub reply_to: Value,
+    pub quoted: Value,
     pub created_at: String,
     pub edited_at: Value,
     pub deleted: bool,
@@ -143,6 +145,9 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 // Null if the message was deleted before the delta was encoded.
                 content: data["content"].as_str().unwrap_or_default().to_owned(),
                 reply_to: data["reply_to"].clone(),
+                quoted: data["reply_to"]
+                    .as_u64()
+                    .map_or(Value::Null, |seq| quote(messages, seq)),
                 created_at: delta.at.clone(),
                 edited_at: Value::Null,
                 deleted: false,
@@ -156,6 +161,7 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 message.content = data["content"].as_str().unwrap_or_default().to_owned();
                 message.edited_at = data["edited_at"].clone();
             }
+            requote(messages, number(data, "message")?);
         }
         "message.deleted" => {
             if let Some(message) = messages.get_mut(&number(data, "message")?) {
@@ -164,6 +170,7 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 message.reactions.clear();
                 message.pinned = false;
             }
+            requote(messages, number(data, "message")?);
         }
         "message.pinned" | "message.unpinned" => {
             if let Some(message) = messages.get_mut(&number(data, "message")?) {
@@ -261,6 +268,7 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
             author: text(&message, "author")?.to_owned(),
             content: text(&message, "content")?.to_owned(),
             reply_to: message["reply_to"].clone(),
+            quoted: message["quoted"].clone(),
             created_at: text(&message, "created_at")?.to_owned(),
             edited_at: message["edited_at"].clone(),
             deleted: message["deleted"] == json!(true),

@@ -1,4 +1,4 @@
-//! What people put on messages reaches every device.
+//! What people do to messages reaches every device, and every copy.
 
 use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
@@ -121,5 +121,43 @@ async fn a_pin_reaches_every_device_and_goes_with_its_message() -> Result<()> {
         let replica = device.look(|record| record.replica.clone());
         check::same_as_fresh(&replica, &bob).await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deletion_reaches_the_replies_that_quote_the_message() -> Result<()> {
+    let server = started!(System::start().await);
+    let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
+    let group = ada.group("Engine room", &[&bob]).await?;
+    let device = Device::start(&bob).await?;
+    let messages = format!("/v1/channels/{}/messages", group.channel);
+    let stream = format!("c:{}", group.channel);
+    let original = ada.send(&group.channel, "secret").await?;
+    let seq = number(&original, "seq")?;
+    let reply = json!({"content": "Really?", "reply_to": seq});
+    let reply = bob.post(&messages, &reply).await?.ok()?;
+    ensure!(reply["quoted"]["content"] == "secret", "{reply}");
+    let path = format!("{messages}/{seq}");
+    let edited = ada.patch(&path, &json!({"content": "secret, too"})).await?;
+    ensure!(edited.status == 200, "{}", edited.text());
+    device
+        .reaches(&stream, ada.head(&group.channel).await?)
+        .await?;
+    let replica = device.look(|record| record.replica.clone());
+    check::same_as_fresh(&replica, &bob).await?;
+
+    ensure!(ada.delete(&path).await?.status == 204);
+    let reply = bob
+        .get(&format!("{messages}/{}", reply["seq"]))
+        .await?
+        .ok()?;
+    let quoted = json!({"seq": seq, "author": ada.user, "content": "", "deleted": true});
+    ensure!(reply["quoted"] == quoted, "{reply}");
+    device
+        .reaches(&stream, ada.head(&group.channel).await?)
+        .await?;
+    let replica = device.look(|record| record.replica.clone());
+    check::same_as_fresh(&replica, &bob).await?;
+    ensure!(!format!("{:?}", replica.view).contains("secret"));
     Ok(())
 }

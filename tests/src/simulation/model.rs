@@ -250,10 +250,14 @@ impl Model {
                 (kind.unwrap_or_default(), json!({"message": message}))
             }
             (2, Some(message)) => self.reaction(channel, message),
-            _ => (
-                "message.created",
-                json!({"id": format!("{channel} {next}"), "content": content, "reply_to": null}),
-            ),
+            _ => {
+                let reply_to = message.filter(|_| fastrand::u8(..3) == 0);
+                let id = format!("{channel} {next}");
+                (
+                    "message.created",
+                    json!({"id": id, "content": content, "reply_to": reply_to}),
+                )
+            }
         };
         vec![self.commit(&stream, kind, data)]
     }

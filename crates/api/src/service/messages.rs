@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidings_common::clock::Clock;
 use tidings_common::domain::{
-    Change, ChannelId, Content, Entry, Head, IdempotencyKey, Message, MessageState, Refusal,
-    RequestHash, Role, Seq, UserId,
+    Change, ChannelId, Content, Entry, Head, IdempotencyKey, Message, MessageState, Quoting,
+    Refusal, RequestHash, Role, Seq, UserId,
 };
 use tidings_common::log::{Draft, NotValid, Proposal};
 use tidings_common::store::Window;
@@ -36,7 +36,7 @@ impl Messages {
         channel: ChannelId,
         new: NewMessage,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<Message>, ServiceError> {
+    ) -> Result<Done<Quoting>, ServiceError> {
         let reply_to = new.reply_to.unwrap_or_default().to_be_bytes();
         let parts = [
             channel.as_bytes().as_slice(),
@@ -56,9 +56,10 @@ impl Messages {
             proposal,
         };
         let committed = self.context.append(mutation).await?;
+        let message = message_of(channel, who, committed.entry)?;
         Ok(Done {
-            value: message_of(channel, who, committed.entry)?,
             replayed: committed.replayed,
+            value: self.context.quoting_one(message).await?,
         })
     }
 
@@ -68,14 +69,15 @@ impl Messages {
         channel: ChannelId,
         window: Window,
         limit: usize,
-    ) -> Result<Listed<Message>, ServiceError> {
+    ) -> Result<Listed<Quoting>, ServiceError> {
         let store = &self.context.store;
         readable(store.as_ref(), who, channel).await?;
         let page = store.messages(channel, window, limit).await?;
+        let items = self.context.quoting(channel, page.items).await?;
         // Who was removed in the meantime must not see what was written since.
         readable(store.as_ref(), who, channel).await?;
         Ok(Listed {
-            items: page.items,
+            items,
             more: page.more,
         })
     }
@@ -85,7 +87,7 @@ impl Messages {
         who: UserId,
         channel: ChannelId,
         seq: Seq,
-    ) -> Result<Message, ServiceError> {
+    ) -> Result<Quoting, ServiceError> {
         let store = self.context.store.as_ref();
         readable(store, who, channel).await?;
         let message = self.context.message(channel, seq).await?;
@@ -101,7 +103,7 @@ impl Messages {
         seq: Seq,
         content: Content,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<Message>, ServiceError> {
+    ) -> Result<Done<Quoting>, ServiceError> {
         let route = "PATCH /v1/channels/{channel}/messages/{seq}";
         let asked = OnMessage {
             who,

@@ -17,6 +17,7 @@ mod passwords;
 mod pins;
 mod precondition;
 mod proposal;
+mod quotes;
 mod reactions;
 mod refresh;
 mod sessions;

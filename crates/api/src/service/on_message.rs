@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidings_common::domain::{
-    Change, ChannelId, Group, Head, IdempotencyKey, Message, Refusal, RequestHash, Seq, UserId,
+    Change, ChannelId, Group, Head, IdempotencyKey, Message, Quoting, Refusal, RequestHash, Seq,
+    UserId,
 };
 use tidings_common::log::{Committed, Draft, Log, NotValid, Proposal};
 use tidings_common::store::{Store, StoreError};
@@ -93,9 +94,9 @@ impl Context {
         &self,
         channel: ChannelId,
         seq: Seq,
-    ) -> Result<Message, ServiceError> {
+    ) -> Result<Quoting, ServiceError> {
         let found = one(self.store.as_ref(), channel, seq).await?;
-        found.ok_or(ServiceError::NotFound)
+        self.quoting_one(found.ok_or(ServiceError::NotFound)?).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages that a channel keeps in view.
 
 use async_trait::async_trait;
-use tidings_common::domain::{Change, ChannelId, IdempotencyKey, Message, Refusal, Seq, UserId};
+use tidings_common::domain::{Change, ChannelId, IdempotencyKey, Quoting, Refusal, Seq, UserId};
 use tidings_common::log::NotValid;
 use tidings_common::store::Window;
 
@@ -25,7 +25,7 @@ impl Pins {
         channel: ChannelId,
         seq: Seq,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<Message>, ServiceError> {
+    ) -> Result<Done<Quoting>, ServiceError> {
         let route = "PUT /v1/channels/{channel}/messages/{seq}/pin";
         let replayed = self.change((route, true), who, channel, seq, key).await?;
         Ok(Done {
@@ -56,14 +56,15 @@ impl Pins {
         channel: ChannelId,
         window: Window,
         limit: usize,
-    ) -> Result<Listed<Message>, ServiceError> {
+    ) -> Result<Listed<Quoting>, ServiceError> {
         let store = self.context.store.as_ref();
         readable(store, who, channel).await?;
         let page = store.pinned(channel, window, limit).await?;
+        let items = self.context.quoting(channel, page.items).await?;
         // Who was removed in the meantime must not see what was written since.
         readable(store, who, channel).await?;
         Ok(Listed {
-            items: page.items,
+            items,
             more: page.more,
         })
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tidings_common::domain::{
-    Change, ChannelId, Emoji, IdempotencyKey, Message, Refusal, Seq, UserId,
+    Change, ChannelId, Emoji, IdempotencyKey, Quoting, Refusal, Seq, UserId,
 };
 use tidings_common::log::NotValid;
 
@@ -29,7 +29,7 @@ impl Reactions {
     }
 
     /// Every member may react. Who reacts so already goes on doing so.
-    pub(crate) async fn add(&self, asked: Reaction<'_>) -> Result<Done<Message>, ServiceError> {
+    pub(crate) async fn add(&self, asked: Reaction<'_>) -> Result<Done<Quoting>, ServiceError> {
         let (channel, seq) = (asked.channel, asked.seq);
         let route = "PUT /v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
         let replayed = self.change(route, asked, true).await?;

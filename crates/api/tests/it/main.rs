@@ -13,6 +13,7 @@ mod messages;
 mod moody_store;
 mod openapi;
 mod pins;
+mod quotes;
 mod reactions;
 mod sessions;
 mod sync;

@@ -30,6 +30,39 @@ pub struct MessageState {
     pub applied: Seq,
 }
 
+/// What a reply shows of the message that it answers, as that is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quote {
+    pub seq: Seq,
+    pub author: UserId,
+    /// Its first [`Quote::CHARACTERS`]; empty once deleted.
+    pub content: String,
+    pub deleted: bool,
+}
+
+impl Quote {
+    /// Most Unicode scalar values of the quoted content.
+    pub const CHARACTERS: usize = 200;
+
+    #[must_use]
+    pub fn of(original: &Message) -> Self {
+        let content = original.state.content.chars();
+        Self {
+            seq: original.seq,
+            author: original.author,
+            content: content.take(Self::CHARACTERS).collect(),
+            deleted: original.state.deleted,
+        }
+    }
+}
+
+/// A message with what it quotes; None unless it is a reply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quoting {
+    pub message: Message,
+    pub quote: Option<Quote>,
+}
+
 /// How many users reacted with one emoji, and the first few of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReactionCount {

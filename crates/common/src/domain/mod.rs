@@ -19,7 +19,7 @@ pub use group::{Channel, Group, GroupKind, Member, Membership, Role, UnknownName
 pub use ids::{
     ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, ServerId, SessionId, UserId,
 };
-pub use message::{Message, MessageState, Reacting, ReactionCount};
+pub use message::{Message, MessageState, Quote, Quoting, Reacting, ReactionCount};
 pub use refusal::{Refusal, Violation};
 pub use stream::{BadStream, StreamId};
 pub use text::{

@@ -13,7 +13,7 @@ pub use request::{
     RefreshSession, SendMessage, UpdateChannel, UpdateGroup, UpdateMember, UpdateUser,
 };
 pub use resource::{
-    Channel, ChannelRef, Group, List, Member, Message, Reaction, Reactor, RealtimeTicket, Session,
-    Tokens, User,
+    Channel, ChannelRef, Group, List, Member, Message, Quote, Reaction, Reactor, RealtimeTicket,
+    Session, Tokens, User,
 };
 pub use sync::{Reset, ResetReason, SyncAnswer, SyncRequest};

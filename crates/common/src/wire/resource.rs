@@ -129,6 +129,8 @@ pub struct Message {
     pub content: String,
     /// The `seq` of a message of the same channel.
     pub reply_to: Option<Seq>,
+    /// The message that this one answers, as it is now.
+    pub quoted: Option<Quote>,
     #[schema(value_type = Vec<Uuid>)]
     pub mentions: Vec<UserId>,
     pub reactions: Vec<Reaction>,
@@ -138,6 +140,17 @@ pub struct Message {
     pub edited_at: Option<String>,
     pub deleted: bool,
     pub pinned: bool,
+}
+
+/// What a reply shows of the message that it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Quote {
+    pub seq: Seq,
+    #[schema(value_type = Uuid)]
+    pub author: UserId,
+    /// The first 200 Unicode scalar values; empty once deleted.
+    pub content: String,
+    pub deleted: bool,
 }
 
 /// How many users reacted with one emoji, and the first few of them.
@@ -258,8 +271,19 @@ impl Channel {
     }
 }
 
-impl From<domain::Message> for Message {
-    fn from(message: domain::Message) -> Self {
+impl From<domain::Quote> for Quote {
+    fn from(quote: domain::Quote) -> Self {
+        Self {
+            seq: quote.seq,
+            author: quote.author,
+            content: quote.content,
+            deleted: quote.deleted,
+        }
+    }
+}
+
+impl From<domain::Quoting> for Message {
+    fn from(domain::Quoting { message, quote }: domain::Quoting) -> Self {
         let state = message.state;
         let reactions = state.reactions.into_iter().map(|reaction| Reaction {
             emoji: reaction.emoji,
@@ -273,6 +297,7 @@ impl From<domain::Message> for Message {
             author: message.author,
             content: state.content,
             reply_to: state.reply_to,
+            quoted: quote.map(Quote::from),
             mentions: state.mentions,
             reactions: reactions.collect(),
             created_at: message.created_at.to_string(),
@@ -308,12 +333,30 @@ mod tests {
                 ..MessageState::default()
             },
         };
-        let shown = serde_json::to_value(Message::from(message)).unwrap();
+        let shown = |quote| {
+            let message = message.clone();
+            serde_json::to_value(Message::from(domain::Quoting { message, quote })).unwrap()
+        };
+        let original = domain::Message {
+            seq: 9,
+            state: MessageState {
+                content: "é".repeat(300),
+                ..MessageState::default()
+            },
+            ..message.clone()
+        };
+        let quoted = &shown(Some(domain::Quote::of(&original)))["quoted"];
+        let content = "é".repeat(200);
+        assert_eq!(
+            *quoted,
+            json!({"seq": 9, "author": id, "content": content, "deleted": false})
+        );
+        let shown = shown(None);
         assert_eq!(
             shown,
             json!({
                 "id": id, "channel": id, "seq": 17, "author": id, "content": "Hello",
-                "reply_to": null, "mentions": [],
+                "reply_to": null, "quoted": null, "mentions": [],
                 "reactions": [{"emoji": "👍", "count": 1, "users": [id]}],
                 "created_at": "1970-01-01T00:00:00.000Z", "edited_at": null,
                 "deleted": false, "pinned": false,

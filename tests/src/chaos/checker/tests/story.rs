@@ -323,6 +323,7 @@ fn shown(entry: &Delta) -> Message {
             .unwrap_or_default()
             .to_owned(),
         reply_to: Value::Null,
+        quoted: Value::Null,
         created_at: entry.at.clone(),
         edited_at: Value::Null,
         deleted: false,
