@@ -41,6 +41,8 @@ pub struct Message {
     pub content: String,
     pub reply_to: Value,
     pub quoted: Value,
+    /// Users, and whether everyone.
+    pub mentions: (Value, Value),
     pub created_at: String,
     pub edited_at: Value,
     pub deleted: bool,
@@ -148,6 +150,7 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 quoted: data["reply_to"]
                     .as_u64()
                     .map_or(Value::Null, |seq| quote(messages, seq)),
+                mentions: mentions_of(data),
                 created_at: delta.at.clone(),
                 edited_at: Value::Null,
                 deleted: false,
@@ -160,6 +163,7 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
             if let Some(message) = messages.get_mut(&number(data, "message")?) {
                 message.content = data["content"].as_str().unwrap_or_default().to_owned();
                 message.edited_at = data["edited_at"].clone();
+                message.mentions = mentions_of(data);
             }
             requote(messages, number(data, "message")?);
         }
@@ -167,6 +171,7 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
             if let Some(message) = messages.get_mut(&number(data, "message")?) {
                 message.content.clear();
                 message.deleted = true;
+                message.mentions = (json!([]), json!(false));
                 message.reactions.clear();
                 message.pinned = false;
             }
@@ -269,6 +274,7 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
             content: text(&message, "content")?.to_owned(),
             reply_to: message["reply_to"].clone(),
             quoted: message["quoted"].clone(),
+            mentions: mentions_of(&message),
             created_at: text(&message, "created_at")?.to_owned(),
             edited_at: message["edited_at"].clone(),
             deleted: message["deleted"] == json!(true),
@@ -278,6 +284,14 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
         messages.insert(number(&message, "seq")?, shown);
     }
     Ok(Some(Part::Messages(messages)))
+}
+
+/// Of a message or a delta.
+fn mentions_of(value: &Value) -> (Value, Value) {
+    (
+        value["mentions"].clone(),
+        value["mentions_everyone"].clone(),
+    )
 }
 
 fn is_gone(error: &anyhow::Error) -> bool {

@@ -141,7 +141,12 @@ impl World {
         let path = format!("/v1/channels/{}", channel.id);
         let message = self.random.choice(&channel.messages).copied();
         let on_message = format!("{path}/messages/{}", message.unwrap_or(1));
-        let content = format!("content {}", self.random.u32(..));
+        let member = self.random.choice(&self.members);
+        let name = member.map_or("everyone", |member| &member.username);
+        let content = match self.random.u8(..4) {
+            0 => format!("content {}, @{name}, @everyone", self.random.u32(..)),
+            _ => format!("content {}", self.random.u32(..)),
+        };
         match self.random.u8(..100) {
             0..4 => {
                 let name = json!({"name": content});

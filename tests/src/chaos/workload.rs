@@ -88,7 +88,7 @@ fn place(actor: &mut Actor, owner: bool) -> Option<(String, String)> {
 async fn send(actor: &mut Actor, channel: String) {
     let reply = actor.random.u8(..100) < 25;
     let reply_to = message(actor, &channel, false).filter(|_| reply);
-    let content = actor.unique();
+    let content = text(actor);
     actor
         .perform(Change::Send {
             channel,
@@ -98,6 +98,17 @@ async fn send(actor: &mut Actor, channel: String) {
         .await;
 }
 
+/// A content that nobody else uses; some mention somebody.
+fn text(actor: &mut Actor) -> String {
+    let content = actor.unique();
+    let name = actor.client.username.clone();
+    match actor.random.u8(..10) {
+        0 => format!("{content}, @everyone"),
+        1 => format!("{content}, says @{name}."),
+        _ => content,
+    }
+}
+
 async fn edit(actor: &mut Actor, channel: String) {
     let Some(message) = message(actor, &channel, true) else {
         return send(actor, channel).await;
@@ -105,7 +116,7 @@ async fn edit(actor: &mut Actor, channel: String) {
     let mut edit = || Change::Edit {
         channel: channel.clone(),
         message,
-        content: actor.unique(),
+        content: text(actor),
     };
     let (first, second) = (edit(), edit());
     match actor.random.u8(..100) {

@@ -12,6 +12,7 @@ use tidings_common::log::{Draft, NotValid, Proposal};
 use tidings_common::store::Window;
 
 use super::channels::readable;
+use super::mentions::mentioned;
 use super::on_message::{Found, MessageRule, OnMessage, Rights, one, request};
 use super::{Context, Done, Listed, Mutation, ServiceError};
 
@@ -182,8 +183,9 @@ impl Proposal for SendMessage {
 
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
         let group = self.rights.group(head).await?;
+        let store = self.rights.store.as_ref();
         if let Some(seq) = self.new.reply_to {
-            let original = one(self.rights.store.as_ref(), self.rights.channel, seq).await?;
+            let original = one(store, self.rights.channel, seq).await?;
             if original.is_none_or(|message| message.state.deleted) {
                 let detail = "there is no such message in this channel";
                 return Err(Refusal::invalid("/reply_to", detail).into());
@@ -192,6 +194,7 @@ impl Proposal for SendMessage {
         let state = MessageState {
             content: self.new.content.as_str().to_owned(),
             reply_to: self.new.reply_to,
+            mentions: mentioned(store, &group, self.rights.who, &self.new.content).await?,
             ..MessageState::default()
         };
         Ok(Draft {
@@ -212,9 +215,13 @@ impl MessageRule for Edit {
         if found.message.author != found.who {
             return Err(Refusal::Forbidden("only its author may edit a message").into());
         }
+        let Found {
+            store, group, who, ..
+        } = found;
         Ok(Change::MessageEdited {
             message: found.message.seq,
             content: Some(self.content.as_str().to_owned()),
+            mentions: mentioned(store, group, who, &self.content).await?,
             edited_at: self.clock.now(),
         })
     }

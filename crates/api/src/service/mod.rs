@@ -10,6 +10,7 @@ mod channels;
 mod error;
 mod groups;
 mod members;
+mod mentions;
 mod messages;
 mod on_message;
 mod paging;

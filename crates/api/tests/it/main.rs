@@ -9,6 +9,7 @@ mod groups;
 mod harness;
 mod lists;
 mod members;
+mod mentions;
 mod messages;
 mod moody_store;
 mod openapi;

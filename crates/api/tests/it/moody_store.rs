@@ -104,6 +104,7 @@ moody! { StateStore:
     create_user(user: NewUser) -> Option<Account>;
     account(username: &str) -> Option<Account>;
     users(ids: &[UserId]) -> Vec<User>;
+    users_named(usernames: &[String]) -> Vec<User>;
     session(session: SessionId) -> Option<Session>;
     sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{
-    ChannelId, GroupKind, MessageState, ReactionCount, Role, Seq, SessionId, Timestamp, UserId,
+    ChannelId, GroupKind, Mentions, MessageState, ReactionCount, Role, Seq, SessionId, Timestamp,
+    UserId,
 };
 
 /// A committed change. What stands here is the stored truth; `wire` decides what clients see.
@@ -50,10 +51,12 @@ pub enum Change {
     MembersChanged { gv: Seq },
     /// `c:` The message itself. Read from the store, it holds the *current* state.
     MessageCreated(Box<MessageState>),
-    /// `c:` `content` is there from commit to apply; then it stands in the message alone.
+    /// `c:` `content` and `mentions` are there from commit to apply; then they stand in the
+    /// message alone.
     MessageEdited {
         message: Seq,
         content: Option<String>,
+        mentions: Mentions,
         edited_at: Timestamp,
     },
     /// `c:` The content is gone from every copy once this is applied.

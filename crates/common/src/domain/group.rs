@@ -153,6 +153,14 @@ impl Group {
         Ok(())
     }
 
+    /// May `user` mention everyone? Admins and the owner may; in a direct conversation there is
+    /// nobody else to mention.
+    #[must_use]
+    pub fn may_mention_everyone(&self, user: UserId) -> bool {
+        let member = self.members.get(&user);
+        self.kind == GroupKind::Group && member.is_some_and(|member| member.role >= Role::Admin)
+    }
+
     /// May `user` change the settings, the channels, or add members? Admins and owners may,
     /// and nobody in a direct conversation.
     ///

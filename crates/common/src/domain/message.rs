@@ -20,7 +20,7 @@ pub struct MessageState {
     pub content: String,
     /// A message of the same channel.
     pub reply_to: Option<Seq>,
-    pub mentions: Vec<UserId>,
+    pub mentions: Mentions,
     /// In the order in which each emoji was first used.
     pub reactions: Vec<ReactionCount>,
     pub edited_at: Option<Timestamp>,
@@ -28,6 +28,15 @@ pub struct MessageState {
     pub pinned: bool,
     /// The last entry of the stream that changed this state; 0 if none did.
     pub applied: Seq,
+}
+
+/// Whom a content mentions, as far as they were members and its author might.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mentions {
+    /// In the order in which they are named, each once.
+    pub users: Vec<UserId>,
+    /// All members.
+    pub everyone: bool,
 }
 
 /// What a reply shows of the message that it answers, as that is now.

@@ -6,6 +6,7 @@ mod emoji;
 mod entry;
 mod group;
 mod ids;
+mod mention;
 mod message;
 mod refusal;
 mod stream;
@@ -19,7 +20,8 @@ pub use group::{Channel, Group, GroupKind, Member, Membership, Role, UnknownName
 pub use ids::{
     ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, ServerId, SessionId, UserId,
 };
-pub use message::{Message, MessageState, Quote, Quoting, Reacting, ReactionCount};
+pub use mention::Names;
+pub use message::{Mentions, Message, MessageState, Quote, Quoting, Reacting, ReactionCount};
 pub use refusal::{Refusal, Violation};
 pub use stream::{BadStream, StreamId};
 pub use text::{

@@ -504,6 +504,7 @@ fn edit(text: &str) -> Change {
     Change::MessageEdited {
         message: 1,
         content: Some(text.to_owned()),
+        mentions: Mentions::default(),
         edited_at: Timestamp::from_millis(1),
     }
 }

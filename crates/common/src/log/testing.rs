@@ -177,6 +177,7 @@ through! {
     fn create_user(user: NewUser) -> Option<Account>;
     fn account(username: &str) -> Option<Account>;
     fn users(ids: &[UserId]) -> Vec<User>;
+    fn users_named(usernames: &[String]) -> Vec<User>;
     fn session(session: SessionId) -> Option<Session>;
     fn sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     fn rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;

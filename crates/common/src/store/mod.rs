@@ -261,6 +261,9 @@ pub trait StateStore: Send + Sync {
     /// The users among `ids` that exist, in any order.
     async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
 
+    /// The users with these (lower-case) names who exist, in any order.
+    async fn users_named(&self, usernames: &[String]) -> Result<Vec<User>, StoreError>;
+
     /// A session, revoked ones included.
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError>;
 

@@ -1,8 +1,8 @@
 //! What an entry does to the state. Pure; the stores only carry it out.
 
 use crate::domain::{
-    Change, ChannelId, Entry, GroupId, GroupKind, Role, Seq, Session, SessionId, StreamId,
-    Timestamp, UserId,
+    Change, ChannelId, Entry, GroupId, GroupKind, Mentions, Role, Seq, Session, SessionId,
+    StreamId, Timestamp, UserId,
 };
 
 /// One change of state, guarded by the position last applied to what it changes
@@ -74,11 +74,12 @@ pub enum StateChange {
         group: GroupId,
         members: i64,
     },
-    /// The content moves from the entry `seq` of the channel into the message.
+    /// Content and mentions move from the entry `seq` of the channel into the message.
     EditMessage {
         channel: ChannelId,
         message: Seq,
         content: Option<String>,
+        mentions: Mentions,
         edited_at: Timestamp,
     },
     /// Content, mentions, reactions and the pin go, from the message and from every other copy.
@@ -206,11 +207,13 @@ fn of_channel(channel: ChannelId, entry: &Entry) -> Vec<StateChange> {
         Change::MessageEdited {
             message,
             content,
+            mentions,
             edited_at,
         } => vec![StateChange::EditMessage {
             channel,
             message: *message,
             content: content.clone(),
+            mentions: mentions.clone(),
             edited_at: *edited_at,
         }],
         Change::MessageDeleted { message } => vec![StateChange::DeleteMessage {

@@ -124,15 +124,19 @@ fn data_of(entry: &Entry) -> Option<Value> {
             "id": entry.id,
             "content": state.content,
             "reply_to": state.reply_to,
-            "mentions": state.mentions,
+            "mentions": state.mentions.users,
+            "mentions_everyone": state.mentions.everyone,
         }),
         Change::MessageEdited {
             message,
             content,
+            mentions,
             edited_at,
         } => json!({
             "message": message,
             "content": content,
+            "mentions": mentions.users,
+            "mentions_everyone": mentions.everyone,
             "edited_at": edited_at.to_string(),
         }),
         Change::MessageDeleted { message }

@@ -131,8 +131,11 @@ pub struct Message {
     pub reply_to: Option<Seq>,
     /// The message that this one answers, as it is now.
     pub quoted: Option<Quote>,
+    /// Members whom the content names (`@ada`), in its order.
     #[schema(value_type = Vec<Uuid>)]
     pub mentions: Vec<UserId>,
+    /// The content mentions all members (`@everyone`), and its author might do so.
+    pub mentions_everyone: bool,
     pub reactions: Vec<Reaction>,
     #[schema(format = DateTime)]
     pub created_at: String,
@@ -298,7 +301,8 @@ impl From<domain::Quoting> for Message {
             content: state.content,
             reply_to: state.reply_to,
             quoted: quote.map(Quote::from),
-            mentions: state.mentions,
+            mentions: state.mentions.users,
+            mentions_everyone: state.mentions.everyone,
             reactions: reactions.collect(),
             created_at: message.created_at.to_string(),
             edited_at: state.edited_at.map(|at| at.to_string()),
@@ -356,7 +360,7 @@ mod tests {
             shown,
             json!({
                 "id": id, "channel": id, "seq": 17, "author": id, "content": "Hello",
-                "reply_to": null, "quoted": null, "mentions": [],
+                "reply_to": null, "quoted": null, "mentions": [], "mentions_everyone": false,
                 "reactions": [{"emoji": "👍", "count": 1, "users": [id]}],
                 "created_at": "1970-01-01T00:00:00.000Z", "edited_at": null,
                 "deleted": false, "pinned": false,

@@ -118,6 +118,7 @@ impl Operation {
             What::Edit { content, .. } => Ok(Change::MessageEdited {
                 message,
                 content: Some(content.clone()),
+                mentions: Mentions::default(),
                 edited_at: at,
             }),
             What::Delete { .. } => Ok(Change::MessageDeleted { message }),

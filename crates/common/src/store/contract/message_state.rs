@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::fixture::{
     after, all, apply, at, channel, channel_id, check_both_ways, commit, edit, fence, fill, text,
 };
-use crate::domain::{Change, Entry, MessageState, Reacting, ReactionCount, StreamId, UserId};
+use crate::domain::{
+    Change, Entry, Mentions, MessageState, Reacting, ReactionCount, StreamId, UserId,
+};
 use crate::store::{IdWindow, Store, Window};
 
 /// The state of message 1.
@@ -61,6 +63,48 @@ pub(in crate::store) async fn an_edit_moves_its_content_into_the_message(store: 
     assert_eq!(state(&*store, stream).await, expected);
 }
 
+pub(in crate::store) async fn an_edit_moves_whom_it_mentions_into_the_message(
+    store: Arc<dyn Store>,
+) {
+    let stream = channel();
+    let whom = |users: &[UserId], everyone| Mentions {
+        users: users.to_vec(),
+        everyone,
+    };
+    let (one, two) = (UserId::generate(), UserId::generate());
+    let first = whom(&[one], true);
+    let message = Change::MessageCreated(Box::new(MessageState {
+        content: "old".to_owned(),
+        mentions: first.clone(),
+        ..MessageState::default()
+    }));
+    let second = whom(&[two, one], false);
+    let edited = Change::MessageEdited {
+        message: 1,
+        content: Some("new".to_owned()),
+        mentions: second.clone(),
+        edited_at: at(500),
+    };
+    let run = fill(&*store, stream, [message, edited.clone()]).await;
+    assert_eq!(state(&*store, stream).await.mentions, first);
+    assert_eq!(all(&*store, stream).await[1].change, edited);
+    for _ in 0..2 {
+        apply(&*store, &run[1]).await;
+        assert_eq!(state(&*store, stream).await.mentions, second);
+        let left = all(&*store, stream).await.remove(1).change;
+        let expected = Change::MessageEdited {
+            message: 1,
+            content: None,
+            mentions: Mentions::default(),
+            edited_at: at(500),
+        };
+        assert_eq!(left, expected);
+    }
+    commit(&*store, stream, one, Change::MessageDeleted { message: 1 }).await;
+    let now = state(&*store, stream).await;
+    assert_eq!(now.mentions, Mentions::default());
+}
+
 pub(in crate::store) async fn a_late_or_repeated_edit_changes_nothing(store: Arc<dyn Store>) {
     let stream = channel();
     let changes = [text("old"), edit(1, "first"), edit(1, "second")];
@@ -104,7 +148,10 @@ pub(in crate::store) async fn a_deletion_reaches_every_copy(store: Arc<dyn Store
     let message = Change::MessageCreated(Box::new(MessageState {
         content: "secret".to_owned(),
         reply_to: Some(7),
-        mentions: vec![user],
+        mentions: Mentions {
+            users: vec![user],
+            everyone: true,
+        },
         ..MessageState::default()
     }));
     fill(&*store, stream, [message, text("other"), edit(2, "kept")]).await;

@@ -81,6 +81,7 @@ macro_rules! store_contract {
             }
             message_state {
                 an_edit_moves_its_content_into_the_message
+                an_edit_moves_whom_it_mentions_into_the_message
                 a_late_or_repeated_edit_changes_nothing
                 every_read_shows_a_message_as_it_is_now
                 a_deletion_reaches_every_copy
@@ -118,6 +119,7 @@ macro_rules! store_contract {
                 a_username_is_given_once
                 two_at_once_get_one_account
                 users_are_found_by_id
+                users_are_found_by_name
                 a_late_rename_changes_nothing
                 sessions_are_listed_until_revoked
                 a_session_created_again_stays_as_it_is

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::message::is_false;
 use super::{MessageState, Reaction};
 use crate::domain::{self, ChannelId, Seq, SessionId, Timestamp, UserId};
 
@@ -54,6 +55,10 @@ pub(in crate::store) enum Change {
         message: Seq,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mentions: Vec<UserId>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        everyone: bool,
         edited_at: i64,
     },
     #[serde(rename = "message.deleted")]
@@ -139,10 +144,13 @@ impl From<&domain::Change> for Change {
             domain::Change::MessageEdited {
                 message,
                 content,
+                mentions,
                 edited_at,
             } => Self::MessageEdited {
                 message,
                 content,
+                mentions: mentions.users,
+                everyone: mentions.everyone,
                 edited_at: edited_at.as_millis(),
             },
             domain::Change::MessageDeleted { message } => Self::MessageDeleted { message },
@@ -205,10 +213,16 @@ impl From<Change> for domain::Change {
             Change::MessageEdited {
                 message,
                 content,
+                mentions,
+                everyone,
                 edited_at,
             } => Self::MessageEdited {
                 message,
                 content,
+                mentions: domain::Mentions {
+                    users: mentions,
+                    everyone,
+                },
                 edited_at: Timestamp::from_millis(edited_at),
             },
             Change::MessageDeleted { message } => Self::MessageDeleted { message },

@@ -12,6 +12,8 @@ pub(in crate::store) struct MessageState {
     reply_to: Option<Seq>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mentions: Vec<UserId>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    everyone: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reactions: Vec<ReactionCount>,
     /// Milliseconds since 1970.
@@ -47,7 +49,7 @@ pub(in crate::store) struct Reaction {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 
@@ -64,7 +66,8 @@ impl From<&domain::MessageState> for MessageState {
         Self {
             content: state.content.clone(),
             reply_to: state.reply_to,
-            mentions: state.mentions.clone(),
+            mentions: state.mentions.users.clone(),
+            everyone: state.mentions.everyone,
             reactions: state.reactions.iter().map(ReactionCount::from).collect(),
             edited_at: state.edited_at.map(Timestamp::as_millis),
             deleted: state.deleted,
@@ -79,7 +82,10 @@ impl From<MessageState> for domain::MessageState {
         Self {
             content: state.content,
             reply_to: state.reply_to,
-            mentions: state.mentions,
+            mentions: domain::Mentions {
+                users: state.mentions,
+                everyone: state.everyone,
+            },
             reactions: state.reactions.into_iter().map(Into::into).collect(),
             edited_at: state.edited_at.map(Timestamp::from_millis),
             deleted: state.deleted,

@@ -1,14 +1,17 @@
 use super::*;
 use crate::domain::{
-    Change, ChannelId, GroupKind, Kind, MessageState, ReactionCount, Role, SessionId, Timestamp,
-    UserId,
+    Change, ChannelId, GroupKind, Kind, Mentions, MessageState, ReactionCount, Role, SessionId,
+    Timestamp, UserId,
 };
 
 fn message(reacted: UserId) -> MessageState {
     MessageState {
         content: "with \"quotes\"\nand 👍".to_owned(),
         reply_to: Some(3),
-        mentions: vec![UserId::generate()],
+        mentions: Mentions {
+            users: vec![UserId::generate()],
+            everyone: true,
+        },
         reactions: vec![ReactionCount {
             emoji: "👍".to_owned(),
             count: 1,
@@ -60,6 +63,10 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
         Kind::MessageEdited => Change::MessageEdited {
             message: 7,
             content: Some(name),
+            mentions: Mentions {
+                users: vec![user],
+                everyone: true,
+            },
             edited_at: Timestamp::from_millis(5),
         },
         Kind::MessageDeleted => Change::MessageDeleted { message: 7 },
@@ -97,6 +104,7 @@ fn what_is_empty_survives_storage() {
     check(&Change::MessageEdited {
         message: 1,
         content: None,
+        mentions: Mentions::default(),
         edited_at: Timestamp::from_millis(0),
     });
     check(&Change::GroupCreated {

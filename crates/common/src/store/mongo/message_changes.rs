@@ -88,8 +88,11 @@ async fn revised(
 ) -> Result<(), Failure> {
     match change {
         StateChange::EditMessage {
-            content, edited_at, ..
-        } => revision::edit(state, content.as_deref(), *edited_at),
+            content,
+            mentions,
+            edited_at,
+            ..
+        } => revision::edit(state, content.as_deref(), mentions, *edited_at),
         StateChange::DeleteMessage { .. } => revision::delete(state),
         StateChange::SetPinned { pinned, .. } => revision::pin(state, *pinned),
         StateChange::SetReaction {
@@ -195,14 +198,17 @@ async fn retract_all(database: &Database, at: At) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes the message's content from entries of edits: from those that `which` names besides.
+/// Removes the message's content, and whom it mentions, from entries of edits: from those that `which` names besides.
 async fn remove_copies(database: &Database, at: At, which: Document) -> Result<(), Failure> {
     let mut filter = doc! {
         "s": stream_name(StreamId::from(at.channel)),
         "copy_of": { "$eq": signed(at.message), "$exists": true },
     };
     filter.extend(which);
-    let update = doc! { "$unset": { "data.content": 1, "copy_of": 1 } };
+    let copies = doc! {
+        "data.content": 1, "data.mentions": 1, "data.everyone": 1, "copy_of": 1,
+    };
+    let update = doc! { "$unset": copies };
     let entries = database.collection::<Document>(ENTRIES);
     entries.update_many(filter, update).await?;
     Ok(())

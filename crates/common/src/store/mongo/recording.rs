@@ -168,6 +168,8 @@ async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel
     store.meta().await.unwrap();
     store.account("ada").await.unwrap().unwrap();
     assert_eq!(store.users(&[user]).await.unwrap().len(), 1);
+    let named = store.users_named(&["ada".to_owned()]).await.unwrap();
+    assert_eq!(named.len(), 1);
     let reacting = store.reacting(channel, 1, "👍", user).await.unwrap();
     assert!(reacting.first.is_empty());
     assert_eq!(store.group_of(channel).await.unwrap(), Some(group));

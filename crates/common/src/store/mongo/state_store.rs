@@ -109,6 +109,11 @@ impl StateStore for MongoStore {
         call!(self.read: |database| accounts::users(database, &ids))
     }
 
+    async fn users_named(&self, usernames: &[String]) -> Result<Vec<User>, StoreError> {
+        let usernames = usernames.to_vec();
+        call!(self.read: |database| accounts::users_named(database, &usernames))
+    }
+
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
         call!(self.read: |database| accounts::session(database, session))
     }

@@ -1,7 +1,7 @@
 //! Carries out changes of state, each guarded by the position last applied to what it changes.
 
 use super::state::{ChannelRow, GroupRow, MemberRow, ReactionRow, State};
-use crate::domain::{Change, Channel, GroupId, MessageState, Seq, UserId};
+use crate::domain::{Change, Channel, GroupId, Mentions, MessageState, Seq, UserId};
 use crate::store::StateChange;
 use crate::store::revision::{self, At, Reactors};
 
@@ -190,11 +190,12 @@ impl State {
                 channel,
                 message,
                 content,
+                mentions,
                 edited_at,
             } => {
                 let at = At::new(*channel, *message, seq);
                 if let Some(state) = self.older_message(at) {
-                    revision::edit(state, content.as_deref(), *edited_at);
+                    revision::edit(state, content.as_deref(), mentions, *edited_at);
                     state.applied = seq;
                 }
                 self.remove_copies(at, |copy| copy == seq);
@@ -283,9 +284,11 @@ impl State {
     fn remove_copies(&mut self, at: At, which: impl Fn(Seq) -> bool) {
         for entry in self.copies_of(at.channel, at.message) {
             if which(entry.seq)
-                && let Change::MessageEdited { content, .. } = &mut entry.change
+                && let Change::MessageEdited {
+                    content, mentions, ..
+                } = &mut entry.change
             {
-                *content = None;
+                (*content, *mentions) = (None, Mentions::default());
             }
         }
     }

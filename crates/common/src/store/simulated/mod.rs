@@ -171,6 +171,7 @@ through! {
     write create_user(user: NewUser) -> Option<Account>;
     read account(username: &str) -> Option<Account>;
     read users(ids: &[UserId]) -> Vec<User>;
+    read users_named(usernames: &[String]) -> Vec<User>;
     read session(session: SessionId) -> Option<Session>;
     read sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     write rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;

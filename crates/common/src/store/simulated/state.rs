@@ -295,6 +295,12 @@ impl State {
         found.map(|(_, row)| row.user.clone()).collect()
     }
 
+    pub(crate) fn users_named(&self, usernames: &[String]) -> Vec<User> {
+        let named = |row: &&UserRow| usernames.contains(&row.user.username);
+        let found = self.users.values().filter(named);
+        found.map(|row| row.user.clone()).collect()
+    }
+
     pub(crate) fn session(&self, session: SessionId) -> Option<Session> {
         self.sessions.get(&session).map(|(row, _)| row.clone())
     }

@@ -106,6 +106,14 @@ impl StateStore for SqliteStore {
             .await
     }
 
+    async fn users_named(&self, usernames: &[String]) -> Result<Vec<User>, StoreError> {
+        let mut usernames = usernames.to_vec();
+        usernames.sort_unstable();
+        usernames.dedup();
+        self.read(move |connection| accounts::users_named(connection, &usernames))
+            .await
+    }
+
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {
         self.read(move |connection| accounts::session(connection, session))
             .await

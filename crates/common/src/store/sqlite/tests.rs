@@ -371,6 +371,7 @@ fn queries_take_their_index() {
         (pending::OLD_SQL.to_owned(), "entries_others"),
         (pending::UNDER_FLOOR.to_owned(), "entries_others"),
         (message_changes::COPIES.to_owned(), "entries_copies"),
+        (accounts::NAMED.to_owned(), "username"),
         (accounts::sessions_sql(Direction::Up), "sessions_of"),
         (accounts::sessions_sql(Direction::Down), "sessions_of"),
         (groups::members_sql(Direction::Up), "PRIMARY KEY"),

@@ -324,6 +324,7 @@ fn shown(entry: &Delta) -> Message {
             .to_owned(),
         reply_to: Value::Null,
         quoted: Value::Null,
+        mentions: (Value::Null, Value::Null),
         created_at: entry.at.clone(),
         edited_at: Value::Null,
         deleted: false,
