@@ -13,6 +13,7 @@ pub(super) mod pages;
 pub(super) mod pending;
 pub(super) mod races;
 pub(super) mod reads;
+pub(super) mod secret;
 pub(super) mod trim;
 
 use std::any::Any;

@@ -34,6 +34,8 @@ mod command_tests;
 #[cfg(test)]
 mod contract_tests;
 #[cfg(test)]
+mod deletion_tests;
+#[cfg(test)]
 mod entry_tests;
 #[cfg(test)]
 mod fault_tests;

@@ -20,6 +20,8 @@ mod state_store;
 mod writer;
 
 #[cfg(test)]
+mod deletion_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod writer_tests;

@@ -148,11 +148,12 @@ pub(super) fn connect_writer(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags)?;
     prepare(&connection)?;
     // Every commit is synced before it is acknowledged; 4,000 pages are 16 MB of log, and the
-    // file gives back what a long read made it grow by.
+    // file gives back what a long read made it grow by. What is deleted is overwritten, so that
+    // a deleted message is nowhere in the file.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;
          PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
-         PRAGMA cache_size = -16000;",
+         PRAGMA cache_size = -16000; PRAGMA secure_delete = ON;",
     )?;
     create(&connection)?;
     Ok(connection)

@@ -26,7 +26,7 @@ impl Scratch {
         Self(std::env::temp_dir().join(format!("tidings-store-{}", EntryId::generate())))
     }
 
-    fn database(&self) -> PathBuf {
+    pub(super) fn database(&self) -> PathBuf {
         self.0.join("nested").join("tidings.db")
     }
 
