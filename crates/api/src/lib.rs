@@ -29,8 +29,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Channels, Context, Groups, Members, Messages, Passwords, Pins, Reactions, Sessions,
-    Sync, Tickets,
+    Accounts, Buckets, Channels, Context, Groups, Members, Messages, Passwords, Pins, Reactions,
+    Sessions, Sync, Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -62,6 +62,7 @@ struct ApiState {
     members: Members,
     channels: Channels,
     messages: Messages,
+    buckets: Buckets,
     pins: Pins,
     reactions: Reactions,
     sync: Sync,
@@ -146,6 +147,7 @@ impl ApiState {
             members: Members::new(context()),
             channels: Channels::new(context()),
             messages: Messages::new(context()),
+            buckets: Buckets::new(context()),
             pins: Pins::new(context()),
             reactions: Reactions::new(context()),
             sync: Sync::new(context()),

@@ -13,7 +13,7 @@ use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::routes::{
-    channels, groups, members, messages, pins, reactions, realtime, sessions, users,
+    buckets, channels, groups, members, messages, pins, reactions, realtime, sessions, users,
 };
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
@@ -54,6 +54,8 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(pins::put_pin)
         .service(pins::delete_pin)
         .service(pins::list_pins)
+        .service(buckets::get_bucket)
+        .service(buckets::compare_buckets)
         .service(realtime::sync)
         .service(realtime::create_ticket);
 }

@@ -16,6 +16,8 @@ mod access;
 mod bad_input;
 #[path = "../shared/bad_upgrades.rs"]
 mod bad_upgrades;
+#[path = "../shared/buckets.rs"]
+mod buckets;
 #[path = "../shared/chat.rs"]
 mod chat;
 #[path = "../shared/crash.rs"]

@@ -1,5 +1,6 @@
 //! One file per resource: extract, call a service, respond.
 
+pub(crate) mod buckets;
 pub(crate) mod channels;
 pub(crate) mod groups;
 pub(crate) mod members;

@@ -6,6 +6,7 @@
 //! result even where the rules would say no by now.
 
 mod accounts;
+mod buckets;
 mod channels;
 mod error;
 mod groups;
@@ -36,6 +37,7 @@ use tidings_common::log::{Append, Committed, Log, Proposal, Revocations};
 use tidings_common::store::Store;
 
 pub(crate) use accounts::{Accounts, Registration};
+pub(crate) use buckets::{Buckets, Fetched};
 pub(crate) use channels::{ChannelAtHead, Channels};
 pub(crate) use error::ServiceError;
 pub(crate) use groups::{Groups, Invited, NewGroup};

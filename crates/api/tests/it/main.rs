@@ -4,6 +4,7 @@
 
 mod accounts;
 mod bad_input;
+mod buckets;
 mod channels;
 mod groups;
 mod harness;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tidings_common::domain::{
     ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Reacting, Seq,
-    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId, Version,
 };
 use tidings_common::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
@@ -74,6 +74,8 @@ moody! { LogStore:
     messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;

@@ -16,6 +16,8 @@ use crate::moody_store::{Mood, MoodyStore};
 const DEADLINE: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(5);
 
+const BUCKET: &str = "/v1/channels/{channel}/buckets/{bucket}";
+const COMPARE: &str = "/v1/channels/{channel}/buckets/compare";
 const PIN: &str = "/v1/channels/{channel}/messages/{seq}/pin";
 const REACTION: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
 
@@ -64,6 +66,7 @@ impl World {
                 .replace("{session}", &self.bob.session)
                 .replace("{seq}", "1")
                 .replace("{emoji}", "+1")
+                .replace("{bucket}", "0")
         };
         let name = json!({"name": "Bridge"});
         let content = json!({"content": "again"});
@@ -78,6 +81,8 @@ impl World {
             ("GET", "/v1/channels/{channel}/messages/{seq}", &none),
             ("DELETE", "/v1/channels/{channel}/messages/{seq}", &none),
             ("PATCH", "/v1/channels/{channel}/messages/{seq}", &content),
+            ("GET", BUCKET, &none),
+            ("POST", COMPARE, &json!({"digests": {"0": "held"}})),
             ("GET", REACTION, &none),
             ("PUT", REACTION, &none),
             ("DELETE", REACTION, &none),

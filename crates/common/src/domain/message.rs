@@ -1,6 +1,6 @@
 //! A message and what has happened to it.
 
-use super::{ChannelId, EntryId, Seq, Timestamp, UserId};
+use super::{ChannelId, EntryId, Seq, Timestamp, UserId, Version};
 
 /// A message as it is now.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,7 @@ pub struct Quote {
     /// Its first [`Quote::CHARACTERS`]; empty once deleted.
     pub content: String,
     pub deleted: bool,
+    pub version: Version,
 }
 
 impl Quote {
@@ -61,6 +62,7 @@ impl Quote {
             author: original.author,
             content: content.take(Self::CHARACTERS).collect(),
             deleted: original.state.deleted,
+            version: Version::from(original),
         }
     }
 }

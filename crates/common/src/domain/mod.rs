@@ -1,6 +1,7 @@
 //! The model and its rules: ids, streams, entries, groups, messages, limits, and who may do
 //! what. Pure: no async, no I/O, no knowledge of wire or disk formats.
 
+mod bucket;
 mod change;
 mod emoji;
 mod entry;
@@ -14,6 +15,7 @@ mod text;
 mod time;
 mod user;
 
+pub use bucket::{Bucket, Version};
 pub use change::{Change, Ephemeral, Kind, UnknownKind};
 pub use entry::{Cursor, Entry, Head, Key, RequestHash, Seq};
 pub use group::{Channel, Group, GroupKind, Member, Membership, Role, UnknownName};

@@ -130,6 +130,8 @@ through! {
     fn messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     fn pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     fn messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    fn versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    fn versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     fn pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     fn with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;

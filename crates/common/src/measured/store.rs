@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::Calls;
 use crate::domain::{
     ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Reacting, Seq,
-    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId, Version,
 };
 use crate::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
@@ -64,6 +64,8 @@ measured! { LogStore:
     messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;

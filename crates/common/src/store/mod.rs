@@ -35,7 +35,7 @@ use async_trait::async_trait;
 
 use crate::domain::{
     ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Reacting, Seq,
-    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId, Version,
 };
 
 /// The append-only log. All reads see only what is durably committed.
@@ -104,6 +104,22 @@ pub trait LogStore: Send + Sync {
         channel: ChannelId,
         seqs: &[Seq],
     ) -> Result<Vec<Message>, StoreError>;
+
+    /// What decides the state of a channel's messages with `after < seq ≤ through`, ascending.
+    async fn versions(
+        &self,
+        channel: ChannelId,
+        after: Seq,
+        through: Seq,
+    ) -> Result<Vec<Version>, StoreError>;
+
+    /// The same of the messages at `seqs`, ascending; positions that hold no message are left
+    /// out.
+    async fn versions_at(
+        &self,
+        channel: ChannelId,
+        seqs: &[Seq],
+    ) -> Result<Vec<Version>, StoreError>;
 
     /// Entries of `stream` after `after` that are still pending, ascending, at most `limit`, up
     /// to the first that cannot be read. One that cannot be read but is of a kind that changes no

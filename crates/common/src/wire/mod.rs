@@ -9,11 +9,11 @@ mod sync;
 pub use delta::Delta;
 pub use frame::{ClientFrame, ErrorCode, ResumeReason, ServerFrame};
 pub use request::{
-    CreateChannel, CreateGroup, CreateSession, CreateUser, EditMessage, Empty, PutMember,
-    RefreshSession, SendMessage, UpdateChannel, UpdateGroup, UpdateMember, UpdateUser,
+    CompareBuckets, CreateChannel, CreateGroup, CreateSession, CreateUser, EditMessage, Empty,
+    PutMember, RefreshSession, SendMessage, UpdateChannel, UpdateGroup, UpdateMember, UpdateUser,
 };
 pub use resource::{
-    Channel, ChannelRef, Group, List, Member, Message, Quote, Reaction, Reactor, RealtimeTicket,
-    Session, Tokens, User,
+    Bucket, BucketsCompared, Channel, ChannelRef, Group, List, Member, Message, Quote, Reaction,
+    Reactor, RealtimeTicket, Session, Tokens, User,
 };
 pub use sync::{Reset, ResetReason, SyncAnswer, SyncRequest};

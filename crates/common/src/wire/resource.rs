@@ -1,5 +1,7 @@
 //! Resources as clients see them. Every field is always there; one without a value is null.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -164,6 +166,26 @@ pub struct Reaction {
     /// At most 3, in the order in which they reacted.
     #[schema(value_type = Vec<Uuid>)]
     pub users: Vec<UserId>,
+}
+
+/// The messages among 256 positions of a channel's stream, as they are now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Bucket {
+    #[schema(value_type = Uuid)]
+    pub channel: ChannelId,
+    /// `(seq - 1) / 256` of its messages.
+    pub bucket: u64,
+    /// Changes with everything that changes in it; also the `ETag`.
+    pub digest: String,
+    /// Ascending by `seq`; deleted ones included.
+    pub items: Vec<Message>,
+}
+
+/// Which of the buckets that a client holds are different now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BucketsCompared {
+    /// Bucket → its digest now, where it differs from the one in the request.
+    pub differ: BTreeMap<u64, String>,
 }
 
 /// A user who reacts to a message.

@@ -43,6 +43,8 @@ through! { LogStore:
     messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;

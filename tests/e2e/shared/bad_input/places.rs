@@ -47,6 +47,10 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         let delete = format!("{path}/messages/1");
         cases.push(Case::new(Method::DELETE, &delete, 404, "not_found"));
         cases.push(Case::get(&format!("{path}/pins"), 404, "not_found"));
+        cases.push(Case::get(&format!("{path}/buckets/0"), 404, "not_found"));
+        let compare = format!("{path}/buckets/compare");
+        let compare = Case::new(Method::POST, &compare, 404, "not_found");
+        cases.push(compare.json(r#"{"digests":{"0":"x"}}"#));
         let pin = format!("{path}/messages/1/pin");
         for method in [Method::PUT, Method::DELETE] {
             cases.push(Case::new(method, &pin, 404, "not_found"));

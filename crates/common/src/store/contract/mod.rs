@@ -57,6 +57,7 @@ macro_rules! store_contract {
                 pages_hold_deleted_messages
                 pinned_messages_come_in_pages
                 messages_at_positions_come_ascending
+                versions_tell_what_decides_a_message
             }
             pending {
                 entries_are_pending_since_they_were_made

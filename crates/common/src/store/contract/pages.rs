@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fixture::{channel, channel_id, commit, fence, fill, text};
-use crate::domain::{Change, Message, ReactionCount, StreamId, UserId};
+use crate::domain::{Change, Message, MessageState, ReactionCount, StreamId, UserId, Version};
 use crate::store::{Store, Window};
 
 /// A channel with messages at 1, 2, 4, 5 and 7.
@@ -158,4 +158,48 @@ pub(in crate::store) async fn messages_at_positions_come_ascending(store: Arc<dy
     assert_eq!(Some(message.author), run[2].actor);
     assert_eq!(message.created_at, run[2].at);
     assert_eq!(message.state.content, "3");
+}
+
+pub(in crate::store) async fn versions_tell_what_decides_a_message(store: Arc<dyn Store>) {
+    let stream = history(&*store).await;
+    let of = channel_id(stream);
+    let reply = Change::MessageCreated(Box::new(MessageState {
+        content: "9".to_owned(),
+        reply_to: Some(2),
+        ..MessageState::default()
+    }));
+    let user = UserId::generate();
+    commit(&*store, stream, user, reply).await;
+    let pinned = commit(&*store, stream, user, Change::MessagePinned { message: 5 }).await;
+    let deleted = commit(&*store, stream, user, Change::MessageDeleted { message: 2 }).await;
+    let version = |seq, applied, reply_to| Version {
+        seq,
+        applied,
+        reply_to,
+    };
+    let all = [
+        version(1, 0, None),
+        version(2, deleted.seq, None),
+        version(4, 0, None),
+        version(5, pinned.seq, None),
+        version(7, 0, None),
+        version(9, 0, Some(2)),
+    ];
+    for (after, through, expected) in [
+        (0, u64::MAX, &all[..]),
+        (0, 9, &all),
+        (1, 5, &all[1..4]),
+        (2, 3, &[]),
+        (9, 99, &[]),
+        (u64::MAX, u64::MAX, &[]),
+    ] {
+        let found = store.versions(of, after, through).await.unwrap();
+        assert_eq!(found, expected, "{after} {through}");
+    }
+    let found = store.versions_at(of, &[9, 3, 2, 77, 2, u64::MAX]).await;
+    assert_eq!(found.unwrap(), [all[1], all[5]]);
+    assert_eq!(store.versions_at(of, &[]).await.unwrap(), []);
+    let messages = store.messages_at(of, &[1, 2, 4, 5, 7, 9]).await.unwrap();
+    let versions: Vec<Version> = messages.iter().map(Version::from).collect();
+    assert_eq!(versions, all);
 }

@@ -34,6 +34,25 @@ struct ReactionCount {
     users: Vec<UserId>,
 }
 
+/// What of a message's state decides how it is shown.
+#[derive(Debug, Deserialize)]
+pub(in crate::store) struct Version {
+    #[serde(default)]
+    reply_to: Option<Seq>,
+    #[serde(default)]
+    applied: Seq,
+}
+
+impl Version {
+    pub(in crate::store) fn at(self, seq: Seq) -> domain::Version {
+        domain::Version {
+            seq,
+            applied: self.applied,
+            reply_to: self.reply_to,
+        }
+    }
+}
+
 /// The change of a reaction, and what it makes of those with its emoji.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct Reaction {

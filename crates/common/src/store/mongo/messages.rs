@@ -5,7 +5,7 @@ use mongodb::bson::{Bson, Document, doc};
 use super::field::{signed, stream_name};
 use super::reads::{Entries, collect, find};
 use super::{Failure, entry, indexes};
-use crate::domain::{ChannelId, Message, Seq};
+use crate::domain::{ChannelId, Message, Seq, Version};
 use crate::store::{Page, Window};
 
 /// Which messages of a channel.
@@ -100,6 +100,37 @@ async fn select(
     let more = items.len() > limit;
     items.truncate(limit);
     Ok(Page { items, more })
+}
+
+pub(super) async fn versions(
+    entries: &Entries,
+    channel: ChannelId,
+    (after, through): (Seq, Seq),
+) -> Result<Vec<Version>, Failure> {
+    let bound = doc! { "$gt": signed(after), "$lte": signed(through) };
+    versions_of(entries, channel, bound).await
+}
+
+/// `seqs` in any order.
+pub(super) async fn versions_at(
+    entries: &Entries,
+    channel: ChannelId,
+    seqs: &[Seq],
+) -> Result<Vec<Version>, Failure> {
+    let seqs: Vec<Bson> = seqs.iter().map(|seq| signed(*seq).into()).collect();
+    versions_of(entries, channel, doc! { "$in": seqs }).await
+}
+
+async fn versions_of(
+    entries: &Entries,
+    channel: ChannelId,
+    bound: Document,
+) -> Result<Vec<Version>, Failure> {
+    let filter = Which::All.filter(channel, bound);
+    let finding = find(entries, filter, indexes::MESSAGES)
+        .sort(doc! { "n": 1 })
+        .projection(doc! { "_id": 0, "n": 1, "data.applied": 1, "data.reply_to": 1 });
+    collect(finding, usize::MAX, entry::decode_version).await
 }
 
 /// `seqs` in any order.

@@ -225,6 +225,8 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
         let page = store.pinned(channel, window, 9).await.unwrap();
         assert_eq!(page.items, []);
     }
+    assert_eq!(store.versions(channel, 0, 9).await.unwrap().len(), 2);
+    assert_eq!(store.versions_at(channel, &[1]).await.unwrap().len(), 1);
     assert_eq!(store.messages_at(channel, &[1]).await.unwrap().len(), 1);
     assert_eq!(store.with_pending(&[stream]).await.unwrap(), [stream]);
     let pending = store.pending_in(stream, 0, 9).await.unwrap();

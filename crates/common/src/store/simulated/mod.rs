@@ -107,6 +107,8 @@ through! {
     read messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     read pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     read messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    read versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    read versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     read pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     read with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     read pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;

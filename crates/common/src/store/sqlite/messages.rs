@@ -1,11 +1,11 @@
 //! Pages of messages. A message is its own `message.created` entry, found by a partial index.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 
 use super::Failure;
 use super::row::{self, MESSAGE, signed};
-use crate::domain::{ChannelId, Message, Seq, StreamId};
-use crate::store::{Page, Window};
+use crate::domain::{ChannelId, Message, Seq, StreamId, Version};
+use crate::store::{Page, Window, doc};
 
 /// Which messages of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,46 @@ fn select(
     let more = items.len() > limit;
     items.truncate(limit);
     Ok(Page { items, more })
+}
+
+pub(super) fn versions_sql() -> String {
+    format!("SELECT n, data {OF_CHANNEL} AND n > ?2 AND n <= ?3 ORDER BY n")
+}
+
+pub(super) fn versions(
+    connection: &Connection,
+    channel: ChannelId,
+    (after, through): (Seq, Seq),
+) -> Result<Vec<Version>, Failure> {
+    let mut statement = connection.prepare_cached(&versions_sql())?;
+    let stream = StreamId::from(channel).to_bytes();
+    statement
+        .query_and_then(params![stream, signed(after), signed(through)], version)?
+        .collect()
+}
+
+/// `seqs` ascending.
+pub(super) fn versions_at(
+    connection: &Connection,
+    channel: ChannelId,
+    seqs: &[Seq],
+) -> Result<Vec<Version>, Failure> {
+    let snapshot = super::snapshot(connection)?;
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT n, data {OF_CHANNEL} AND n = ?2"))?;
+    let stream = StreamId::from(channel).to_bytes();
+    let mut versions = Vec::new();
+    for seq in seqs {
+        let mut found = statement.query_and_then(params![stream, signed(*seq)], version)?;
+        versions.extend(found.next().transpose()?);
+    }
+    drop(snapshot);
+    Ok(versions)
+}
+
+fn version(row: &Row<'_>) -> Result<Version, Failure> {
+    let data = row.get_ref(1)?.as_str().map_err(Failure::corrupt)?;
+    Ok(doc::decode_version(row::seq(row, 0)?, data)?)
 }
 
 /// `seqs` ascending.

@@ -361,6 +361,7 @@ fn queries_take_their_index() {
         (log_store::HEAD.to_owned(), "entries_position"),
         (messages::before_sql(Which::All), "entries_messages"),
         (messages::from_sql(Which::All), "entries_messages"),
+        (messages::versions_sql(), "entries_messages"),
         (messages::before_sql(Which::Pinned), "PRIMARY KEY"),
         (messages::from_sql(Which::Pinned), "entries_messages"),
         (pending::of_stream_sql(), "entries_pending"),
