@@ -6,7 +6,7 @@
 //! - [`stack`] is services of a test's own, to break them, and the proxies on the way to them;
 //! - [`client`] speaks HTTP for one user, [`socket`] is one realtime connection;
 //! - [`device`] is the client algorithm: [`replica`], [`catch_up`] and [`agenda`] decide, `device`
-//!   carries it out, and [`view`] is the state that deltas change; an [`observer`] is told of all
+//!   carries it out, and [`view`] (with [`marks`] and [`quotes`]) is the state that deltas change; an [`observer`] is told of all
 //!   that happens;
 //! - [`otlp`] receives the spans that servers send;
 //! - [`failure`] tells what may happen on any network from what breaks the protocol;
@@ -22,9 +22,11 @@ pub mod client;
 pub mod cluster;
 pub mod device;
 pub mod failure;
+pub mod marks;
 pub mod nginx;
 pub mod observer;
 pub mod otlp;
+pub mod quotes;
 pub mod replica;
 pub mod server;
 pub mod services;

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, items, number, text};
 use crate::failure::Refused;
+use crate::marks::Reaction;
+use crate::quotes::{quote, requote};
 use crate::replica::Delta;
 
 /// By id, so that two views can be compared.
@@ -52,9 +54,14 @@ pub struct Message {
     pub author: String,
     pub content: String,
     pub reply_to: Value,
+    pub quoted: Value,
+    /// Users, and whether everyone.
+    pub mentions: (Value, Value),
     pub created_at: String,
     pub edited_at: Value,
     pub deleted: bool,
+    pub reactions: Vec<Reaction>,
+    pub pinned: bool,
 }
 
 /// One stream's state, as read over HTTP.
@@ -220,9 +227,15 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
                 // Null if the message was deleted before the delta was encoded.
                 content: data["content"].as_str().unwrap_or_default().to_owned(),
                 reply_to: data["reply_to"].clone(),
+                quoted: data["reply_to"]
+                    .as_u64()
+                    .map_or(Value::Null, |seq| quote(messages, seq)),
+                mentions: mentions_of(data),
                 created_at: delta.at.clone(),
                 edited_at: Value::Null,
                 deleted: false,
+                reactions: Vec::new(),
+                pinned: false,
             };
             messages.insert(delta.seq, message);
         }
@@ -230,12 +243,28 @@ fn apply_message(messages: &mut Messages, delta: &Delta) -> Result<()> {
             if let Some(message) = messages.get_mut(&number(data, "message")?) {
                 message.content = data["content"].as_str().unwrap_or_default().to_owned();
                 message.edited_at = data["edited_at"].clone();
+                message.mentions = mentions_of(data);
             }
+            requote(messages, number(data, "message")?);
         }
         "message.deleted" => {
             if let Some(message) = messages.get_mut(&number(data, "message")?) {
                 message.content.clear();
                 message.deleted = true;
+                message.mentions = (json!([]), json!(false));
+                message.reactions.clear();
+                message.pinned = false;
+            }
+            requote(messages, number(data, "message")?);
+        }
+        "message.pinned" | "message.unpinned" => {
+            if let Some(message) = messages.get_mut(&number(data, "message")?) {
+                message.pinned = delta.kind == "message.pinned";
+            }
+        }
+        "reaction.added" | "reaction.removed" => {
+            if let Some(message) = messages.get_mut(&number(data, "message")?) {
+                Reaction::parse(data)?.put(&mut message.reactions);
             }
         }
         _ => {}
@@ -363,13 +392,25 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
             author: text(&message, "author")?.to_owned(),
             content: text(&message, "content")?.to_owned(),
             reply_to: message["reply_to"].clone(),
+            quoted: message["quoted"].clone(),
+            mentions: mentions_of(&message),
             created_at: text(&message, "created_at")?.to_owned(),
             edited_at: message["edited_at"].clone(),
             deleted: message["deleted"] == json!(true),
+            reactions: Reaction::all_of(&message)?,
+            pinned: message["pinned"] == json!(true),
         };
         messages.insert(number(&message, "seq")?, shown);
     }
     Ok(Some(Part::Messages(messages)))
+}
+
+/// Of a message or a delta.
+fn mentions_of(value: &Value) -> (Value, Value) {
+    (
+        value["mentions"].clone(),
+        value["mentions_everyone"].clone(),
+    )
 }
 
 fn is_gone(error: &anyhow::Error) -> bool {

@@ -44,6 +44,14 @@ impl Answer {
         self
     }
 
+    /// For whoever caches it: to be asked for again each time, with this tag.
+    pub(crate) fn tag(mut self, digest: &str) -> Self {
+        self.0
+            .insert_header((header::ETAG, format!("\"{digest}\"")))
+            .insert_header((header::CACHE_CONTROL, "private, no-cache"));
+        self
+    }
+
     /// Keeps secrets out of caches on the way.
     pub(crate) fn secret(mut self) -> Self {
         self.0.insert_header((header::CACHE_CONTROL, "no-store"));
@@ -53,6 +61,11 @@ impl Answer {
     pub(crate) fn json(mut self, value: impl Serialize) -> HttpResponse {
         self.0.json(value)
     }
+}
+
+/// 304.
+pub(crate) fn cached(digest: &str) -> HttpResponse {
+    Answer(HttpResponse::NotModified()).tag(digest).0.finish()
 }
 
 /// 204.

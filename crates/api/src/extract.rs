@@ -135,6 +135,34 @@ fn read_if_match(headers: &HeaderMap) -> Precondition {
     Precondition::Versions(tags.filter_map(version).collect())
 }
 
+/// The header `If-None-Match`: the tags of what the client holds.
+#[derive(Debug)]
+pub(crate) struct IfNoneMatch(Vec<String>);
+
+impl IfNoneMatch {
+    /// Whether the client holds what has this tag. Compared weakly (RFC 9110, 13.1.2).
+    pub(crate) fn names(&self, tag: &str) -> bool {
+        let tag = format!("\"{tag}\"");
+        let mut held = self
+            .0
+            .iter()
+            .flat_map(|line| line.split(','))
+            .map(str::trim);
+        held.any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+    }
+}
+
+impl FromRequest for IfNoneMatch {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let lines = request.headers().get_all(header::IF_NONE_MATCH);
+        let lines = lines.filter_map(|line| line.to_str().ok());
+        ready(Ok(Self(lines.map(str::to_owned).collect())))
+    }
+}
+
 /// A JSON body that may be left out: without one, every field is.
 #[derive(Debug)]
 pub(crate) struct OptionalJson<T>(pub(crate) T);
@@ -203,6 +231,26 @@ mod tests {
         check(&["\"3\"", "\"5\""], Precondition::Versions(vec![3, 5]));
         for nothing in ["3", "W/\"3\"", "\"03\"", "\"-3\"", "\"x\"", ""] {
             check(&[nothing], Precondition::Versions(vec![]));
+        }
+    }
+
+    #[test]
+    fn if_none_match_names_what_is_held() {
+        let names = |lines: &[&str]| {
+            let lines = lines.iter().map(|line| (*line).to_owned());
+            IfNoneMatch(lines.collect()).names("a1")
+        };
+        for yes in [
+            &["\"a1\""][..],
+            &["W/\"a1\""],
+            &["\"x\", \"a1\""],
+            &["\"x\"", "\"a1\""],
+            &["*"],
+        ] {
+            assert!(names(yes), "{yes:?}");
+        }
+        for no in [&[][..], &["a1"], &["\"a\""], &["\"a12\""], &[""]] {
+            assert!(!names(no), "{no:?}");
         }
     }
 

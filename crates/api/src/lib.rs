@@ -29,8 +29,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Bans, Channels, Context, Groups, Invites, Members, Messages, Mutes, Passwords,
-    Sessions, Sync, Tickets,
+    Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Members, Messages, Mutes,
+    Passwords, Pins, Reactions, Sessions, Sync, Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -65,6 +65,9 @@ struct ApiState {
     invites: Invites,
     channels: Channels,
     messages: Messages,
+    buckets: Buckets,
+    pins: Pins,
+    reactions: Reactions,
     sync: Sync,
     tickets: Tickets,
 }
@@ -150,6 +153,9 @@ impl ApiState {
             invites: Invites::new(context()),
             channels: Channels::new(context()),
             messages: Messages::new(context()),
+            buckets: Buckets::new(context()),
+            pins: Pins::new(context()),
+            reactions: Reactions::new(context()),
             sync: Sync::new(context()),
             tickets: Tickets::new(context()),
         }

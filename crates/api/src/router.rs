@@ -13,7 +13,8 @@ use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::routes::{
-    bans, channels, groups, invites, members, messages, realtime, sessions, users,
+    bans, buckets, channels, groups, invites, members, messages, pins, reactions, realtime,
+    sessions, users,
 };
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
@@ -59,6 +60,14 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(messages::get_message)
         .service(messages::edit_message)
         .service(messages::delete_message)
+        .service(reactions::put_reaction)
+        .service(reactions::delete_reaction)
+        .service(reactions::list_reactors)
+        .service(pins::put_pin)
+        .service(pins::delete_pin)
+        .service(pins::list_pins)
+        .service(buckets::get_bucket)
+        .service(buckets::compare_buckets)
         .service(realtime::sync)
         .service(realtime::create_ticket);
 }

@@ -12,6 +12,8 @@ mod access;
 mod bad_input;
 #[path = "../shared/bad_upgrades.rs"]
 mod bad_upgrades;
+#[path = "../shared/buckets.rs"]
+mod buckets;
 #[path = "../shared/chat.rs"]
 mod chat;
 #[path = "../shared/crash.rs"]
@@ -20,6 +22,8 @@ mod crash;
 mod idempotency;
 #[path = "../shared/lifecycle.rs"]
 mod lifecycle;
+#[path = "../shared/marks.rs"]
+mod marks;
 #[path = "../shared/members.rs"]
 mod members;
 #[path = "../shared/moderation.rs"]

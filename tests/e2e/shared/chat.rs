@@ -93,7 +93,7 @@ async fn a_socket_receives_each_delta_once_and_in_order() -> Result<()> {
         let expected = json!({
             "type": "delta", "stream": stream, "seq": sent["seq"], "kind": "message.created",
             "at": sent["created_at"], "actor": ada.user,
-            "data": {"id": sent["id"], "content": sent["content"], "reply_to": null, "mentions": []},
+            "data": {"id": sent["id"], "content": sent["content"], "reply_to": null, "mentions": [], "mentions_everyone": false},
         });
         ensure!(delta == expected, "{delta} not {expected}");
     }

@@ -198,7 +198,12 @@ impl World {
         let path = format!("/v1/channels/{}", channel.id);
         let message = self.random.choice(&channel.messages).copied();
         let on_message = format!("{path}/messages/{}", message.unwrap_or(1));
-        let content = format!("content {}", self.random.u32(..));
+        let member = self.random.choice(&self.members);
+        let name = member.map_or("everyone", |member| &member.username);
+        let content = match self.random.u8(..4) {
+            0 => format!("content {}, @{name}, @everyone", self.random.u32(..)),
+            _ => format!("content {}", self.random.u32(..)),
+        };
         match self.random.u8(..100) {
             0..4 => {
                 let settings = if self.random.bool() {
@@ -219,6 +224,12 @@ impl World {
             22..32 if message.is_some() => {
                 self.ask(Method::DELETE, &on_message, None).await?;
             }
+            32..47 if message.is_some() => self.react(&on_message).await?,
+            47..52 if message.is_some() => {
+                let method = self.random.choice([Method::PUT, Method::DELETE]);
+                let pin = format!("{on_message}/pin");
+                self.ask(method.unwrap_or(Method::PUT), &pin, None).await?;
+            }
             _ => {
                 let reply_to = if self.random.bool() { message } else { None };
                 let body = json!({"content": content, "reply_to": reply_to});
@@ -232,6 +243,20 @@ impl World {
         Ok(())
     }
 
+    /// The owner or a member reacts, or takes it back.
+    async fn react(&mut self, message: &str) -> Result<()> {
+        let emoji = self.random.choice(["👍", "🎉", "+1"]).unwrap_or("👍");
+        let method = match self.random.u8(..3) {
+            0 => Method::DELETE,
+            _ => Method::PUT,
+        };
+        let who = self.random.choice(&self.members).unwrap_or(&self.owner);
+        let who = who.clone();
+        let path = format!("{message}/reactions/{emoji}");
+        self.ask_as(&who, method, &path, None).await?;
+        Ok(())
+    }
+
     /// Asks for a change as the owner. Some are not possible: the member has been removed, the
     /// message deleted.
     async fn ask(
@@ -240,7 +265,18 @@ impl World {
         path: &str,
         body: Option<serde_json::Value>,
     ) -> Result<Option<serde_json::Value>> {
-        let request = self.owner.request(method, path);
+        let owner = self.owner.clone();
+        self.ask_as(&owner, method, path, body).await
+    }
+
+    async fn ask_as(
+        &mut self,
+        who: &Client,
+        method: Method,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<Option<serde_json::Value>> {
+        let request = who.request(method, path);
         let request = match &body {
             Some(body) => request.json(body),
             None => request,
@@ -249,8 +285,10 @@ impl World {
         if [404, 409, 422].contains(&answer.status) {
             return Ok(None);
         }
-        let body = answer.ok().with_context(|| path.to_owned())?;
         self.done += 1;
-        Ok(Some(body))
+        if answer.status == 204 {
+            return Ok(None);
+        }
+        Ok(Some(answer.ok().with_context(|| path.to_owned())?))
     }
 }

@@ -20,6 +20,19 @@ pub enum Change {
         channel: String,
         message: u64,
     },
+    React {
+        channel: String,
+        message: u64,
+        emoji: String,
+        /// Otherwise the reaction is taken back.
+        reacts: bool,
+    },
+    Pin {
+        channel: String,
+        message: u64,
+        /// Otherwise it is unpinned.
+        pinned: bool,
+    },
     RenameGroup {
         group: String,
         name: String,
@@ -84,6 +97,10 @@ impl Change {
             Self::Send { .. } => "reply",
             Self::Edit { .. } => "edit",
             Self::Delete { .. } => "delete",
+            Self::React { reacts: true, .. } => "react",
+            Self::React { .. } => "take back",
+            Self::Pin { pinned: true, .. } => "pin",
+            Self::Pin { .. } => "unpin",
             Self::RenameGroup { if_match: None, .. } => "rename group",
             Self::RenameGroup { .. } => "rename group if-match",
             Self::PutMember { .. } => "put member",
@@ -107,7 +124,9 @@ impl Change {
         match self {
             Self::Send { channel, .. }
             | Self::Edit { channel, .. }
-            | Self::Delete { channel, .. } => {
+            | Self::Delete { channel, .. }
+            | Self::React { channel, .. }
+            | Self::Pin { channel, .. } => {
                 format!("c:{channel}")
             }
             Self::RenameGroup { group, .. }
@@ -150,6 +169,25 @@ impl Change {
             Self::Delete { channel, message } => {
                 let path = format!("{}/{message}", messages(channel));
                 (Method::DELETE, path, None)
+            }
+            Self::React {
+                channel,
+                message,
+                emoji,
+                reacts,
+            } => {
+                let path = format!("{}/{message}/reactions/{emoji}", messages(channel));
+                let method = if *reacts { Method::PUT } else { Method::DELETE };
+                (method, path, None)
+            }
+            Self::Pin {
+                channel,
+                message,
+                pinned,
+            } => {
+                let path = format!("{}/{message}/pin", messages(channel));
+                let method = if *pinned { Method::PUT } else { Method::DELETE };
+                (method, path, None)
             }
             Self::RenameGroup { group, name, .. } => {
                 let path = format!("/v1/groups/{group}");

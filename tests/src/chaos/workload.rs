@@ -10,6 +10,9 @@ use crate::client::in_secs;
 /// At most so many channels in a group, and at least so many.
 const CHANNELS: std::ops::Range<usize> = 3..6;
 
+/// Few, so that several users react alike.
+const EMOJI: [&str; 3] = ["👍", "❤️", "+1"];
+
 /// Does one thing after the other until the run stops; `pace` is the mean time between two.
 pub async fn lane(mut actor: Actor, owner: bool, pace: Duration) {
     let stop = actor.world.stop.clone();
@@ -37,10 +40,12 @@ async fn take_part(actor: &mut Actor) {
         return;
     };
     match actor.random.u8(..100) {
-        0..52 => send(actor, channel).await,
-        52..62 => edit(actor, channel).await,
-        62..67 => delete(actor, channel).await,
-        67..87 => read(actor, group, channel).await,
+        0..44 => send(actor, channel).await,
+        44..54 => edit(actor, channel).await,
+        54..59 => delete(actor, channel).await,
+        59..70 => react(actor, channel).await,
+        70..73 => pin(actor, channel).await,
+        73..87 => read(actor, group, channel).await,
         87..90 => rename_group(actor, group).await,
         90..92 => {
             let change = Change::Remove { group, user };
@@ -69,8 +74,9 @@ async fn govern(actor: &mut Actor) {
         58..66 => create_channel(actor, group).await,
         66..76 => rename_channel(actor, group, channel).await,
         76..80 => delete_channel(actor, group, channel).await,
-        80..87 => read(actor, group, channel).await,
-        87..95 => moderate(actor, group).await,
+        80..84 => read(actor, group, channel).await,
+        84..91 => moderate(actor, group).await,
+        91..96 => pin(actor, channel).await,
         _ => send(actor, channel).await,
     }
 }
@@ -85,7 +91,7 @@ fn place(actor: &mut Actor, owner: bool) -> Option<(String, String)> {
 async fn send(actor: &mut Actor, channel: String) {
     let reply = actor.random.u8(..100) < 25;
     let reply_to = message(actor, &channel, false).filter(|_| reply);
-    let content = actor.unique();
+    let content = text(actor);
     actor
         .perform(Change::Send {
             channel,
@@ -95,6 +101,17 @@ async fn send(actor: &mut Actor, channel: String) {
         .await;
 }
 
+/// A content that nobody else uses; some mention somebody.
+fn text(actor: &mut Actor) -> String {
+    let content = actor.unique();
+    let name = actor.client.username.clone();
+    match actor.random.u8(..10) {
+        0 => format!("{content}, @everyone"),
+        1 => format!("{content}, says @{name}."),
+        _ => content,
+    }
+}
+
 async fn edit(actor: &mut Actor, channel: String) {
     let Some(message) = message(actor, &channel, true) else {
         return send(actor, channel).await;
@@ -102,7 +119,7 @@ async fn edit(actor: &mut Actor, channel: String) {
     let mut edit = || Change::Edit {
         channel: channel.clone(),
         message,
-        content: actor.unique(),
+        content: text(actor),
     };
     let (first, second) = (edit(), edit());
     match actor.random.u8(..100) {
@@ -124,6 +141,36 @@ async fn delete(actor: &mut Actor, channel: String) {
         return send(actor, channel).await;
     };
     actor.perform(Change::Delete { channel, message }).await;
+}
+
+async fn react(actor: &mut Actor, channel: String) {
+    let Some(message) = message(actor, &channel, false) else {
+        return send(actor, channel).await;
+    };
+    let emoji = actor.random.choice(EMOJI).unwrap_or("👍").to_owned();
+    let reacts = actor.random.u8(..100) < 65;
+    actor
+        .perform(Change::React {
+            channel,
+            message,
+            emoji,
+            reacts,
+        })
+        .await;
+}
+
+async fn pin(actor: &mut Actor, channel: String) {
+    let Some(message) = message(actor, &channel, false) else {
+        return send(actor, channel).await;
+    };
+    let pinned = actor.random.u8(..100) < 60;
+    actor
+        .perform(Change::Pin {
+            channel,
+            message,
+            pinned,
+        })
+        .await;
 }
 
 fn message(actor: &mut Actor, channel: &str, own: bool) -> Option<u64> {

@@ -237,7 +237,7 @@ impl Model {
         let standing: Vec<u64> = standing.map(|(seq, _)| *seq).collect();
         let message = fastrand::choice(standing);
         let content = fastrand::u32(..).to_string();
-        let (kind, data) = match (fastrand::u8(..4), message) {
+        let (kind, data) = match (fastrand::u8(..5), message) {
             (0, Some(message)) => (
                 "message.edited",
                 json!({"message": message, "content": content, "edited_at": next.to_string()}),
@@ -245,12 +245,37 @@ impl Model {
             (1, Some(message)) if fastrand::bool() => {
                 ("message.deleted", json!({"message": message}))
             }
-            _ => (
-                "message.created",
-                json!({"id": format!("{channel} {next}"), "content": content, "reply_to": null}),
-            ),
+            (2, Some(message)) if fastrand::u8(..4) == 0 => {
+                let kind = fastrand::choice(["message.pinned", "message.unpinned"]);
+                (kind.unwrap_or_default(), json!({"message": message}))
+            }
+            (2, Some(message)) => self.reaction(channel, message),
+            _ => {
+                let reply_to = message.filter(|_| fastrand::u8(..3) == 0);
+                let id = format!("{channel} {next}");
+                (
+                    "message.created",
+                    json!({"id": id, "content": content, "reply_to": reply_to}),
+                )
+            }
         };
         vec![self.commit(&stream, kind, data)]
+    }
+
+    /// Somebody reacts, or takes it back.
+    fn reaction(&self, channel: &str, message: u64) -> (&'static str, Value) {
+        let emoji = fastrand::choice(["👍", "🎉"]).unwrap_or("👍");
+        let reactions = &self.truth.channels[channel][&message].reactions;
+        let reacts = !reactions.iter().any(|reaction| reaction.emoji == emoji);
+        let users: &[&str] = if reacts { &["somebody"] } else { &[] };
+        let data =
+            json!({"message": message, "emoji": emoji, "count": users.len(), "users": users});
+        let kind = if reacts {
+            "reaction.added"
+        } else {
+            "reaction.removed"
+        };
+        (kind, data)
     }
 
     /// Several fences, pushed as one run, one by one, or both.

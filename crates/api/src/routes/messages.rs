@@ -75,11 +75,11 @@ pub(crate) struct MessagesQuery {
     around: Option<Seq>,
     /// 1 to 100; 50 if left out.
     #[param(minimum = 1, maximum = 100)]
-    limit: Option<u64>,
+    pub(super) limit: Option<u64>,
 }
 
 impl MessagesQuery {
-    fn window(&self) -> Result<Window, Problem> {
+    pub(super) fn window(&self) -> Result<Window, Problem> {
         let positions = [
             ("?before", self.before),
             ("?after", self.after),
@@ -126,7 +126,7 @@ pub(crate) async fn list_messages(
 }
 
 /// A position in a path. One that cannot be names nothing.
-fn position(seq: Seq) -> Result<Seq, Problem> {
+pub(super) fn position(seq: Seq) -> Result<Seq, Problem> {
     if seq > LAST {
         return Err(Problem::not_found());
     }

@@ -1,11 +1,14 @@
 //! One file per resource: extract, call a service, respond.
 
 pub(crate) mod bans;
+pub(crate) mod buckets;
 pub(crate) mod channels;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod members;
 pub(crate) mod messages;
+pub(crate) mod pins;
+pub(crate) mod reactions;
 pub(crate) mod realtime;
 pub(crate) mod sessions;
 pub(crate) mod users;

@@ -1,17 +1,16 @@
 //! Messages of a channel.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use tidings_common::clock::Clock;
 use tidings_common::domain::{
     Action, Change, ChannelId, Content, Entry, Group, Head, IdempotencyKey, Message, MessageState,
-    Refusal, RequestHash, Seq, UserId,
+    Quoting, Refusal, RequestHash, Seq, UserId,
 };
-use tidings_common::log::{Draft, Log, NotValid, Proposal};
-use tidings_common::store::{Store, Window};
+use tidings_common::log::{Draft, NotValid, Proposal};
+use tidings_common::store::Window;
 
 use super::channels::readable;
+use super::mentions::mentioned;
+use super::on_message::{Found, MessageRule, OnMessage, Rights, one, request};
 use super::{Context, Done, Listed, Mutation, ServiceError, slow_mode};
 
 pub(crate) struct Messages {
@@ -35,7 +34,7 @@ impl Messages {
         channel: ChannelId,
         new: NewMessage,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<Message>, ServiceError> {
+    ) -> Result<Done<Quoting>, ServiceError> {
         let reply_to = new.reply_to.unwrap_or_default().to_be_bytes();
         let parts = [
             channel.as_bytes().as_slice(),
@@ -44,14 +43,21 @@ impl Messages {
         ];
         let request = RequestHash::of("POST /v1/channels/{channel}/messages", &parts);
         let proposal = SendMessage {
-            rights: self.rights(who, channel),
+            rights: Rights::new(&self.context, who, channel),
             new,
         };
-        let mutation = mutation(who, channel, key, request, proposal);
+        let mutation = Mutation {
+            actor: who,
+            stream: channel.into(),
+            key,
+            request: Some(request),
+            proposal,
+        };
         let committed = self.context.append(mutation).await?;
+        let message = message_of(channel, who, committed.entry)?;
         Ok(Done {
-            value: message_of(channel, who, committed.entry)?,
             replayed: committed.replayed,
+            value: self.context.quoting_one(message).await?,
         })
     }
 
@@ -61,14 +67,15 @@ impl Messages {
         channel: ChannelId,
         window: Window,
         limit: usize,
-    ) -> Result<Listed<Message>, ServiceError> {
+    ) -> Result<Listed<Quoting>, ServiceError> {
         let store = &self.context.store;
         readable(store.as_ref(), who, channel).await?;
         let page = store.messages(channel, window, limit).await?;
+        let items = self.context.quoting(channel, page.items).await?;
         // Who was removed in the meantime must not see what was written since.
         readable(store.as_ref(), who, channel).await?;
         Ok(Listed {
-            items: page.items,
+            items,
             more: page.more,
         })
     }
@@ -78,10 +85,10 @@ impl Messages {
         who: UserId,
         channel: ChannelId,
         seq: Seq,
-    ) -> Result<Message, ServiceError> {
+    ) -> Result<Quoting, ServiceError> {
         let store = self.context.store.as_ref();
         readable(store, who, channel).await?;
-        let message = self.read(channel, seq).await?;
+        let message = self.context.message(channel, seq).await?;
         readable(store, who, channel).await?;
         Ok(message)
     }
@@ -94,22 +101,19 @@ impl Messages {
         seq: Seq,
         content: Content,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<Message>, ServiceError> {
+    ) -> Result<Done<Quoting>, ServiceError> {
         let route = "PATCH /v1/channels/{channel}/messages/{seq}";
-        let position = seq.to_be_bytes();
-        let parts = [
-            channel.as_bytes().as_slice(),
-            &position,
-            content.as_str().as_bytes(),
-        ];
-        let request = RequestHash::of(route, &parts);
-        let clock = self.context.clock.clone();
-        let rule = Edit { clock, content };
-        let proposal = self.change_message(who, channel, seq, rule);
-        let mutation = mutation(who, channel, key, request, proposal);
-        let committed = self.context.append(mutation).await?;
+        let asked = OnMessage {
+            who,
+            channel,
+            seq,
+            key,
+            request: request(route, channel, seq, content.as_str()),
+            rule: Edit { content },
+        };
+        let committed = self.context.change_message(asked).await?;
         Ok(Done {
-            value: self.read(channel, seq).await?,
+            value: self.context.message(channel, seq).await?,
             replayed: committed.replayed,
         })
     }
@@ -123,60 +127,19 @@ impl Messages {
         key: Option<&IdempotencyKey>,
     ) -> Result<Done<()>, ServiceError> {
         let route = "DELETE /v1/channels/{channel}/messages/{seq}";
-        let position = seq.to_be_bytes();
-        let request = RequestHash::of(route, &[channel.as_bytes().as_slice(), &position]);
-        let proposal = self.change_message(who, channel, seq, Delete);
-        let mutation = mutation(who, channel, key, request, proposal);
-        let committed = self.context.append(mutation).await?;
+        let asked = OnMessage {
+            who,
+            channel,
+            seq,
+            key,
+            request: request(route, channel, seq, ""),
+            rule: Delete,
+        };
+        let committed = self.context.change_message(asked).await?;
         Ok(Done {
             value: (),
             replayed: committed.replayed,
         })
-    }
-
-    async fn read(&self, channel: ChannelId, seq: Seq) -> Result<Message, ServiceError> {
-        let found = one(self.context.store.as_ref(), channel, seq).await?;
-        found.ok_or(ServiceError::NotFound)
-    }
-
-    fn rights(&self, who: UserId, channel: ChannelId) -> Rights {
-        Rights {
-            store: self.context.store.clone(),
-            log: self.context.log.clone(),
-            clock: self.context.clock.clone(),
-            who,
-            channel,
-        }
-    }
-
-    fn change_message<R>(
-        &self,
-        who: UserId,
-        channel: ChannelId,
-        seq: Seq,
-        rule: R,
-    ) -> ChangeMessage<R> {
-        ChangeMessage {
-            rights: self.rights(who, channel),
-            seq,
-            rule,
-        }
-    }
-}
-
-fn mutation<P>(
-    actor: UserId,
-    channel: ChannelId,
-    key: Option<&IdempotencyKey>,
-    request: RequestHash,
-    proposal: P,
-) -> Mutation<'_, P> {
-    Mutation {
-        actor,
-        stream: channel.into(),
-        key,
-        request: Some(request),
-        proposal,
     }
 }
 
@@ -198,51 +161,25 @@ fn message_of(channel: ChannelId, author: UserId, entry: Entry) -> Result<Messag
     })
 }
 
-async fn one(
-    store: &dyn Store,
-    channel: ChannelId,
-    seq: Seq,
-) -> Result<Option<Message>, tidings_common::store::StoreError> {
-    let found = store.messages_at(channel, &[seq]).await?;
-    Ok(found.into_iter().next())
-}
-
-/// The author's rights, checked at the fence that the channel's head demands.
-struct Rights {
-    store: Arc<dyn Store>,
-    log: Log,
-    clock: Arc<dyn Clock>,
-    who: UserId,
-    channel: ChannelId,
-}
-
-impl Rights {
-    /// The group, perhaps from the cache. What that grants holds, for the fence says how old it
-    /// may be.
-    async fn cached(&self, head: Head) -> Result<Arc<Group>, NotValid> {
-        let groups = self.log.groups();
-        let cached = groups.of_channel(self.channel, head.gv).await?;
-        Ok(cached.ok_or(Refusal::NotFound)?)
-    }
-
-    /// The group as it is now: what a cached one refuses may have been granted since.
-    async fn fresh(&self, cached: &Group) -> Result<Arc<Group>, NotValid> {
-        let fresh = self.log.groups().fresh(cached.id).await?;
-        Ok(fresh.ok_or(Refusal::NotFound)?)
-    }
-
-    /// May the author write behind `head`, now?
-    async fn check_sending(&self, group: &Group, head: Head) -> Result<(), NotValid> {
-        let now = self.clock.now();
-        let channel = group.channel_for(self.who, self.channel)?;
-        group.permit_at(self.who, Action::SendMessage, now)?;
-        slow_mode::check(self.store.as_ref(), group, channel, self.who, head, now).await
-    }
-}
-
 struct SendMessage {
     rights: Rights,
     new: NewMessage,
+}
+
+impl SendMessage {
+    /// May the author write behind `head`, now?
+    async fn check_sending(&self, group: &Group, head: Head) -> Result<(), NotValid> {
+        let Rights {
+            store,
+            who,
+            channel,
+            ..
+        } = &self.rights;
+        let now = self.rights.clock.now();
+        let channel = group.channel_for(*who, *channel)?;
+        group.permit_at(*who, Action::SendMessage, now)?;
+        slow_mode::check(store.as_ref(), group, channel, *who, head, now).await
+    }
 }
 
 #[async_trait]
@@ -256,15 +193,16 @@ impl Proposal for SendMessage {
 
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
         let mut group = self.rights.cached(head).await?;
-        match self.rights.check_sending(&group, head).await {
+        match self.check_sending(&group, head).await {
             Err(NotValid::Refused(_)) => {
                 group = self.rights.fresh(&group).await?;
-                self.rights.check_sending(&group, head).await?;
+                self.check_sending(&group, head).await?;
             }
             checked => checked?,
         }
+        let store = self.rights.store.as_ref();
         if let Some(seq) = self.new.reply_to {
-            let original = one(self.rights.store.as_ref(), self.rights.channel, seq).await?;
+            let original = one(store, self.rights.channel, seq).await?;
             if original.is_none_or(|message| message.state.deleted) {
                 let detail = "there is no such message in this channel";
                 return Err(Refusal::invalid("/reply_to", detail).into());
@@ -273,6 +211,7 @@ impl Proposal for SendMessage {
         let state = MessageState {
             content: self.new.content.as_str().to_owned(),
             reply_to: self.new.reply_to,
+            mentions: mentioned(store, &group, self.rights.who, &self.new.content).await?,
             ..MessageState::default()
         };
         Ok(Draft {
@@ -282,68 +221,29 @@ impl Proposal for SendMessage {
     }
 }
 
-/// What happens to a message that is there, and who may do it.
-trait MessageRule: Send + Sync {
-    fn change(&self, group: &Group, who: UserId, message: &Message) -> Result<Change, Refusal>;
-}
-
-struct ChangeMessage<R> {
-    rights: Rights,
-    seq: Seq,
-    rule: R,
-}
-
-#[async_trait]
-impl<R: MessageRule> Proposal for ChangeMessage<R> {
-    fn reads_state(&self) -> bool {
-        true
-    }
-
-    async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
-        let message = one(self.rights.store.as_ref(), self.rights.channel, self.seq).await?;
-        let cached = self.rights.cached(head).await?;
-        let (change, group) = match self.decide(&cached, message.as_ref()) {
-            Ok(change) => (change, cached),
-            Err(_) => {
-                let fresh = self.rights.fresh(&cached).await?;
-                (self.decide(&fresh, message.as_ref())?, fresh)
-            }
-        };
-        Ok(Draft {
-            change,
-            gv: group.applied,
-        })
-    }
-}
-
-impl<R: MessageRule> ChangeMessage<R> {
-    fn decide(&self, group: &Group, message: Option<&Message>) -> Result<Change, Refusal> {
-        let Rights { who, channel, .. } = self.rights;
-        group.channel_for(who, channel)?;
-        // What is deleted cannot be changed or deleted again.
-        let message = message.filter(|message| !message.state.deleted);
-        self.rule
-            .change(group, who, message.ok_or(Refusal::NotFound)?)
-    }
-}
-
 struct Edit {
-    clock: Arc<dyn Clock>,
     content: Content,
 }
 
+#[async_trait]
 impl MessageRule for Edit {
-    fn change(&self, group: &Group, who: UserId, message: &Message) -> Result<Change, Refusal> {
-        let now = self.clock.now();
-        let action = if message.author == who {
+    async fn change(&self, found: Found<'_>) -> Result<Change, NotValid> {
+        let Found {
+            store,
+            group,
+            who,
+            now,
+            message,
+        } = found;
+        found.permit(if message.author == who {
             Action::EditOwnMessage
         } else {
             Action::EditOthersMessage
-        };
-        group.permit_at(who, action, now)?;
+        })?;
         Ok(Change::MessageEdited {
             message: message.seq,
             content: Some(self.content.as_str().to_owned()),
+            mentions: mentioned(store, group, who, &self.content).await?,
             edited_at: now,
         })
     }
@@ -351,14 +251,15 @@ impl MessageRule for Edit {
 
 struct Delete;
 
+#[async_trait]
 impl MessageRule for Delete {
-    fn change(&self, group: &Group, who: UserId, message: &Message) -> Result<Change, Refusal> {
-        let action = if message.author == who {
+    async fn change(&self, found: Found<'_>) -> Result<Change, NotValid> {
+        let message = found.message;
+        found.permit(if message.author == found.who {
             Action::DeleteOwnMessage
         } else {
             Action::DeleteOthersMessage
-        };
-        group.permit(who, action)?;
+        })?;
         Ok(Change::MessageDeleted {
             message: message.seq,
         })

@@ -7,7 +7,7 @@ const LOWEST: &str = "00000000-0000-0000-0000-000000000000";
 const HIGHEST: &str = "ffffffff-ffff-ffff-ffff-ffffffffffff";
 
 /// Pages through a list of five whose items have their id under `name`.
-async fn check(who: &Person, path: &str, name: &str) {
+pub(crate) async fn check(who: &Person, path: &str, name: &str) {
     let read = async |query: &str| -> (Vec<String>, bool) {
         let page = who.get(&format!("{path}?{query}")).await;
         let items = page["items"].as_array().unwrap().iter();

@@ -4,14 +4,19 @@
 
 mod accounts;
 mod bad_input;
+mod buckets;
 mod channels;
 mod groups;
 mod harness;
 mod lists;
 mod members;
+mod mentions;
 mod messages;
 mod moody_store;
 mod openapi;
+mod pins;
+mod quotes;
+mod reactions;
 mod sessions;
 mod sync;
 mod unavailable;

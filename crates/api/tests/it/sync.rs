@@ -41,7 +41,7 @@ async fn an_empty_cursor_gets_heads_and_a_cursor_what_it_lacks() {
     let expected = json!({
         "stream": c, "seq": 1, "kind": "message.created", "at": message["created_at"],
         "actor": ada.id,
-        "data": {"id": message["id"], "content": "one", "reply_to": null, "mentions": []},
+        "data": {"id": message["id"], "content": "one", "reply_to": null, "mentions": [], "mentions_everyone": false},
     });
     assert_eq!(answer["deltas"][0], expected);
     assert_eq!(answer["heads"], json!({ (c.as_str()): 2 }));

@@ -16,6 +16,11 @@ use crate::moody_store::{Mood, MoodyStore};
 const DEADLINE: Duration = Duration::from_secs(10);
 const SLACK: Duration = Duration::from_secs(5);
 
+const BUCKET: &str = "/v1/channels/{channel}/buckets/{bucket}";
+const COMPARE: &str = "/v1/channels/{channel}/buckets/compare";
+const PIN: &str = "/v1/channels/{channel}/messages/{seq}/pin";
+const REACTION: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
+
 /// Somebody's things, on a server whose store fails when it is told to.
 struct World {
     server: Server,
@@ -66,6 +71,8 @@ impl World {
                 .replace("{invite}", self.invite["id"].as_str().unwrap())
                 .replace("{code}", self.invite["code"].as_str().unwrap())
                 .replace("{seq}", "1")
+                .replace("{emoji}", "+1")
+                .replace("{bucket}", "0")
         };
         let name = json!({"name": "Bridge"});
         let content = json!({"content": "again"});
@@ -81,6 +88,14 @@ impl World {
             ("GET", "/v1/channels/{channel}/messages/{seq}", &none),
             ("DELETE", "/v1/channels/{channel}/messages/{seq}", &none),
             ("PATCH", "/v1/channels/{channel}/messages/{seq}", &content),
+            ("GET", BUCKET, &none),
+            ("POST", COMPARE, &json!({"digests": {"0": "held"}})),
+            ("GET", REACTION, &none),
+            ("PUT", REACTION, &none),
+            ("DELETE", REACTION, &none),
+            ("PUT", PIN, &none),
+            ("DELETE", PIN, &none),
+            ("GET", "/v1/channels/{channel}/pins", &none),
             ("PUT", "/v1/direct/{user}", &none),
             ("GET", "/v1/groups", &none),
             ("POST", "/v1/groups", &name),

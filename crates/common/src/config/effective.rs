@@ -140,6 +140,7 @@ fn limits(config: &Config) -> Table {
     let documents = limits.documents_per_channel;
     put(&mut table, "documents_per_channel", documents);
     put(&mut table, "emoji_per_message", limits.emoji_per_message);
+    put(&mut table, "pins_per_channel", limits.pins_per_channel);
     put(&mut table, "entry_bytes", number(limits.entry_bytes));
     put(&mut table, "body_bytes", number(limits.body_bytes));
     put(&mut table, "document_bytes", number(limits.document_bytes));

@@ -66,6 +66,7 @@ pub(super) struct Limits {
     pub(super) devices_per_user: u32,
     pub(super) documents_per_channel: u32,
     pub(super) emoji_per_message: u32,
+    pub(super) pins_per_channel: u32,
     pub(super) entry_bytes: usize,
     pub(super) body_bytes: usize,
     pub(super) document_bytes: usize,

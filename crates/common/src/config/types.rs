@@ -137,6 +137,7 @@ pub struct Limits {
     pub devices_per_user: u32,
     pub documents_per_channel: u32,
     pub emoji_per_message: u32,
+    pub pins_per_channel: u32,
     pub entry_bytes: usize,
     pub body_bytes: usize,
     pub document_bytes: usize,

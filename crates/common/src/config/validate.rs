@@ -275,6 +275,7 @@ fn limits(layers: &Layers, problems: &mut Problems) -> Option<Limits> {
         devices_per_user: raw.devices_per_user,
         documents_per_channel: raw.documents_per_channel,
         emoji_per_message: raw.emoji_per_message,
+        pins_per_channel: raw.pins_per_channel,
         entry_bytes: raw.entry_bytes,
         body_bytes: raw.body_bytes,
         document_bytes: raw.document_bytes,

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::{
-    ChannelId, GroupKind, InviteId, InviteUse, MessageState, Role, Seq, SessionId, Timestamp,
-    UserId,
+    ChannelId, GroupKind, InviteId, InviteUse, Mentions, MessageState, ReactionCount, Role, Seq,
+    SessionId, Timestamp, UserId,
 };
 
 /// A committed change. What stands here is the stored truth; `wire` decides what clients see.
@@ -82,18 +82,26 @@ pub enum Change {
     MembersChanged { gv: Seq },
     /// `c:` The message itself. Read from the store, it holds the *current* state.
     MessageCreated(Box<MessageState>),
-    /// `c:` `content` is there from commit to apply; then it stands in the message alone.
+    /// `c:` `content` and `mentions` are there from commit to apply; then they stand in the
+    /// message alone.
     MessageEdited {
         message: Seq,
         content: Option<String>,
+        mentions: Mentions,
         edited_at: Timestamp,
     },
     /// `c:` The content is gone from every copy once this is applied.
     MessageDeleted { message: Seq },
+    /// `c:` `now` is what the actor's reaction makes of those with this emoji, so that whoever
+    /// holds the message need not count.
+    ReactionAdded { message: Seq, now: ReactionCount },
+    /// `c:` `now` as in [`Change::ReactionAdded`]; it counts 0 once nobody reacts so.
+    ReactionRemoved { message: Seq, now: ReactionCount },
+
+    /// `c:` The message is among those that the channel keeps in view.
+    MessagePinned { message: Seq },
     /// `c:`
-    ReactionAdded { message: Seq, emoji: String },
-    /// `c:`
-    ReactionRemoved { message: Seq, emoji: String },
+    MessageUnpinned { message: Seq },
 
     /// `x:sessions`: the session's tokens are refused and its sockets closed.
     SessionEnded { session: SessionId, user: UserId },
@@ -161,6 +169,8 @@ kinds! {
     MessageDeleted => "message.deleted",
     ReactionAdded => "reaction.added",
     ReactionRemoved => "reaction.removed",
+    MessagePinned => "message.pinned",
+    MessageUnpinned => "message.unpinned",
     SessionEnded => "session.ended",
 }
 
@@ -235,6 +245,8 @@ impl Change {
             Self::MessageDeleted { .. } => Kind::MessageDeleted,
             Self::ReactionAdded { .. } => Kind::ReactionAdded,
             Self::ReactionRemoved { .. } => Kind::ReactionRemoved,
+            Self::MessagePinned { .. } => Kind::MessagePinned,
+            Self::MessageUnpinned { .. } => Kind::MessageUnpinned,
             Self::SessionEnded { .. } => Kind::SessionEnded,
         }
     }

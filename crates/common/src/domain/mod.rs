@@ -1,11 +1,14 @@
 //! The model and its rules: ids, streams, entries, groups, messages, limits, and who may do
 //! what. Pure: no async, no I/O, no knowledge of wire or disk formats.
 
+mod bucket;
 mod change;
+mod emoji;
 mod entry;
 mod group;
 mod ids;
 mod invite;
+mod mention;
 mod message;
 mod permission;
 mod refusal;
@@ -15,6 +18,7 @@ mod text;
 mod time;
 mod user;
 
+pub use bucket::{Bucket, Version};
 pub use change::{Change, Ephemeral, Kind, UnknownKind};
 pub use entry::{Cursor, Entry, Head, Key, RequestHash, Seq};
 pub use group::{Channel, Group, GroupKind, Member, Membership, Role, UnknownName};
@@ -22,7 +26,8 @@ pub use ids::{
     ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, InviteId, ServerId, SessionId, UserId,
 };
 pub use invite::{Invite, InviteUse};
-pub use message::{Message, MessageState, ReactionCount};
+pub use mention::Names;
+pub use message::{Mentions, Message, MessageState, Quote, Quoting, Reacting, ReactionCount};
 pub use permission::{Action, PERMISSIONS, Permission, Standing, Verdict};
 pub use refusal::{Refusal, Violation};
 pub use restriction::{Ban, Restrictions};

@@ -10,10 +10,16 @@ pub enum Action {
     SendMessage,
     /// Again before the channel's slow mode lets members.
     SendAtOnce,
+    /// In a message or an edit that is allowed.
+    MentionEveryone,
     EditOwnMessage,
     EditOthersMessage,
     DeleteOwnMessage,
     DeleteOthersMessage,
+    React,
+    Unreact,
+    Pin,
+    Unpin,
     UpdateGroup,
     DeleteGroup,
     CreateChannel,
@@ -58,6 +64,8 @@ pub enum Verdict {
     NotFound,
     Conflict,
     Limited,
+    /// This part of the request has no effect; the rest of it is done.
+    Ignored,
 }
 
 impl Standing {
@@ -105,6 +113,7 @@ impl Verdict {
             Self::NotFound => "404",
             Self::Conflict => "409",
             Self::Limited => "429",
+            Self::Ignored => "ignored",
         }
     }
 }
@@ -125,6 +134,7 @@ const F: Verdict = Verdict::Forbidden;
 const N: Verdict = Verdict::NotFound;
 const C: Verdict = Verdict::Conflict;
 const L: Verdict = Verdict::Limited;
+const I: Verdict = Verdict::Ignored;
 
 const EVERY_MEMBER: [Verdict; 6] = [Y, Y, Y, Y, N, N];
 const NOT_THE_MUTED: [Verdict; 6] = [Y, Y, Y, F, N, N];
@@ -156,13 +166,21 @@ macro_rules! permissions {
 }
 
 permissions! {
-    Read "read" "`GET` group, members, channel, messages; sync" EVERY_MEMBER, [Y, N];
+    Read "read" "`GET` group, members, channel, messages, reactions, pins, buckets; sync"
+        EVERY_MEMBER, [Y, N];
     SendMessage "send a message" "`POST …/messages`" NOT_THE_MUTED, [Y, N];
     SendAtOnce "send in spite of slow mode" "`POST …/messages`" [Y, Y, L, F, N, N], [Y, N];
+    MentionEveryone "mention everyone" "`POST …/messages`, `PATCH …/messages/{seq}`"
+        [Y, Y, I, F, N, N], [I, N];
     EditOwnMessage "edit one's message" "`PATCH …/messages/{seq}`" NOT_THE_MUTED, [Y, N];
     EditOthersMessage "edit another's message" "`PATCH …/messages/{seq}`" NOBODY, [F, N];
     DeleteOwnMessage "delete one's message" "`DELETE …/messages/{seq}`" EVERY_MEMBER, [Y, N];
     DeleteOthersMessage "delete another's message" "`DELETE …/messages/{seq}`" ADMINS, [F, N];
+    React "react" "`PUT …/messages/{seq}/reactions/{emoji}`" NOT_THE_MUTED, [Y, N];
+    Unreact "take a reaction back" "`DELETE …/messages/{seq}/reactions/{emoji}`"
+        EVERY_MEMBER, [Y, N];
+    Pin "pin" "`PUT …/messages/{seq}/pin`" ADMINS, [Y, N];
+    Unpin "unpin" "`DELETE …/messages/{seq}/pin`" ADMINS, [Y, N];
     UpdateGroup "change the group" "`PATCH /v1/groups/{group}`" ADMINS, [F, N];
     DeleteGroup "delete the group" "`DELETE /v1/groups/{group}`" OWNER, [F, N];
     CreateChannel "create a channel" "`POST …/channels`" ADMINS, [F, N];
@@ -230,6 +248,7 @@ impl Permission {
         match (verdict, kind) {
             (Verdict::NotFound, _) => Refusal::NotFound,
             (Verdict::Limited, _) => Refusal::TooSoon { millis: 0 },
+            (Verdict::Ignored, _) => Refusal::Unchanged,
             (Verdict::Conflict, _) => Refusal::Conflict("the owner cannot leave the group"),
             _ if self.action == Action::EditOthersMessage => {
                 Refusal::Forbidden("only its author may edit a message")

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::emoji;
+
 /// What is wrong with a text; the message is for the person who sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -112,14 +114,14 @@ text!(
 );
 
 text!(
-    /// A reaction: 1–32 bytes without white space or control characters.
+    /// A reaction: one emoji of at most 64 bytes, or a short name of 1–32 of `a-z`, `0-9`, `_`,
+    /// `-`, `+`. Compared byte by byte: an emoji with its variation selector is another one.
     Emoji,
     |text| {
-        let odd = |c: char| c.is_whitespace() || c.is_control();
-        if text.is_empty() || text.len() > 32 || text.chars().any(odd) {
-            return Err(TextError("must be 1 to 32 bytes without white space"));
+        if emoji::is_name(&text) || emoji::is_emoji(&text) {
+            return Ok(text);
         }
-        Ok(text)
+        Err(TextError("must be one emoji, or a name of 1 to 32 of a-z, 0-9, '_', '-', '+'"))
     }
 );
 

@@ -56,8 +56,9 @@ pub(super) async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<
         seqs.sort_unstable();
         seqs.dedup();
         for message in store.messages_at(channel, &seqs).await? {
-            let content = (!message.state.deleted).then_some(message.state.content);
-            let current = (content, message.state.applied);
+            let state = message.state;
+            let content = (!state.deleted).then_some(state.content);
+            let current = (content, state.mentions, state.applied);
             contents.insert((channel, message.seq), current);
         }
     }
@@ -65,15 +66,19 @@ pub(super) async fn fill_in(store: &dyn Store, entries: &mut [Entry]) -> Result<
         if let (
             StreamId::Channel(channel),
             Change::MessageEdited {
-                message, content, ..
+                message,
+                content,
+                mentions,
+                ..
             },
         ) = (entry.stream, &mut entry.change)
         {
             let current = contents.get(&(channel, *message));
             // An edit that is not applied yet holds what the message does not.
-            let newer = current.is_some_and(|(_, applied)| *applied < entry.seq);
+            let newer = current.is_some_and(|(.., applied)| *applied < entry.seq);
             if content.is_none() || !newer {
-                *content = current.and_then(|(content, _)| content.clone());
+                let now = current.map(|(content, mentions, _)| (content.clone(), mentions.clone()));
+                (*content, *mentions) = now.unwrap_or_default();
             }
         }
     }

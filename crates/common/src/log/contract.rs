@@ -583,7 +583,7 @@ pub(crate) async fn an_abandoned_append_is_done_once(store: Arc<dyn Store>) {
 fn reaction(emoji: &str) -> Change {
     Change::ReactionAdded {
         message: 1,
-        emoji: emoji.to_owned(),
+        now: ReactionCount::nobody(emoji),
     }
 }
 
@@ -591,6 +591,7 @@ fn edit(text: &str) -> Change {
     Change::MessageEdited {
         message: 1,
         content: Some(text.to_owned()),
+        mentions: Mentions::default(),
         edited_at: Timestamp::from_millis(1),
     }
 }

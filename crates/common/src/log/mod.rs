@@ -239,7 +239,7 @@ impl Log {
 }
 
 /// Fills in what entries do not hold themselves, for readers: the current content of the
-/// messages that edits name (None once deleted).
+/// messages that edits name (None once deleted), and whom it mentions.
 ///
 /// # Errors
 ///

@@ -135,7 +135,10 @@ through! {
     fn entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
     fn newest(stream: StreamId, limit: usize) -> Vec<Entry>;
     fn messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
+    fn pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     fn messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    fn versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    fn versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     fn pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     fn with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     fn pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
@@ -172,9 +175,18 @@ through! {
     fn begin_epoch() -> u64;
     fn lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     fn check() -> Option<Timestamp>;
+    fn reactors(
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize
+    ) -> Vec<UserId>;
+    fn reacting(channel: ChannelId, message: Seq, emoji: &str, user: UserId) -> Reacting;
     fn create_user(user: NewUser) -> Option<Account>;
     fn account(username: &str) -> Option<Account>;
     fn users(ids: &[UserId]) -> Vec<User>;
+    fn users_named(usernames: &[String]) -> Vec<User>;
     fn session(session: SessionId) -> Option<Session>;
     fn sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     fn rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;

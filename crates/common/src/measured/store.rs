@@ -7,8 +7,9 @@ use async_trait::async_trait;
 
 use super::Calls;
 use crate::domain::{
-    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
-    Message, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership, Message,
+    Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    Version,
 };
 use crate::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
@@ -62,7 +63,10 @@ measured! { LogStore:
     entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
     newest(stream: StreamId, limit: usize) -> Vec<Entry>;
     messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
+    pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
@@ -86,9 +90,18 @@ measured! { StateStore:
     lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
     check() -> Option<Timestamp>;
     apply(stream: StreamId, seq: Seq, changes: Vec<StateChange>) -> ();
+    reactors(
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize
+    ) -> Vec<UserId>;
+    reacting(channel: ChannelId, message: Seq, emoji: &str, user: UserId) -> Reacting;
     create_user(user: NewUser) -> Option<Account>;
     account(username: &str) -> Option<Account>;
     users(ids: &[UserId]) -> Vec<User>;
+    users_named(usernames: &[String]) -> Vec<User>;
     session(session: SessionId) -> Option<Session>;
     sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;

@@ -34,8 +34,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
-    Message, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership, Message,
+    Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    Version,
 };
 
 /// The append-only log. All reads see only what is durably committed.
@@ -90,12 +91,36 @@ pub trait LogStore: Send + Sync {
         limit: usize,
     ) -> Result<Page<Message>, StoreError>;
 
+    /// A page of a channel's pinned messages, otherwise as [`LogStore::messages`].
+    async fn pinned(
+        &self,
+        channel: ChannelId,
+        window: Window,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError>;
+
     /// The messages at `seqs` in ascending order; positions that hold no message are left out.
     async fn messages_at(
         &self,
         channel: ChannelId,
         seqs: &[Seq],
     ) -> Result<Vec<Message>, StoreError>;
+
+    /// What decides the state of a channel's messages with `after < seq ≤ through`, ascending.
+    async fn versions(
+        &self,
+        channel: ChannelId,
+        after: Seq,
+        through: Seq,
+    ) -> Result<Vec<Version>, StoreError>;
+
+    /// The same of the messages at `seqs`, ascending; positions that hold no message are left
+    /// out.
+    async fn versions_at(
+        &self,
+        channel: ChannelId,
+        seqs: &[Seq],
+    ) -> Result<Vec<Version>, StoreError>;
 
     /// Entries of `stream` after `after` that are still pending, ascending, at most `limit`, up
     /// to the first that cannot be read. One that cannot be read but is of a kind that changes no
@@ -224,6 +249,26 @@ pub trait StateStore: Send + Sync {
         changes: Vec<StateChange>,
     ) -> Result<(), StoreError>;
 
+    /// Users who react to a message with `emoji`, ascending by id: those of the window, at most
+    /// `limit`.
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError>;
+
+    /// What `user` is to a message's reactions with `emoji`.
+    async fn reacting(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        user: UserId,
+    ) -> Result<Reacting, StoreError>;
+
     /// Creates an account, or returns the one that has the name already.
     async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError>;
 
@@ -232,6 +277,9 @@ pub trait StateStore: Send + Sync {
 
     /// The users among `ids` that exist, in any order.
     async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
+
+    /// The users with these (lower-case) names who exist, in any order.
+    async fn users_named(&self, usernames: &[String]) -> Result<Vec<User>, StoreError>;
 
     /// A session, revoked ones included.
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError>;

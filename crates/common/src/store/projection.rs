@@ -1,8 +1,8 @@
 //! What an entry does to the state. Pure; the stores only carry it out.
 
 use crate::domain::{
-    Ban, Change, ChannelId, Entry, GroupId, GroupKind, Invite, InviteId, Role, Seq, Session,
-    SessionId, StreamId, Timestamp, UserId,
+    Ban, Change, ChannelId, Entry, GroupId, GroupKind, Invite, InviteId, Mentions, Role, Seq,
+    Session, SessionId, StreamId, Timestamp, UserId,
 };
 
 /// One change of state, guarded by the position last applied to what it changes
@@ -103,14 +103,15 @@ pub enum StateChange {
         group: GroupId,
         members: i64,
     },
-    /// The content moves from the entry `seq` of the channel into the message.
+    /// Content and mentions move from the entry `seq` of the channel into the message.
     EditMessage {
         channel: ChannelId,
         message: Seq,
         content: Option<String>,
+        mentions: Mentions,
         edited_at: Timestamp,
     },
-    /// Content, mentions and reactions go, from the message and from every other copy.
+    /// Content, mentions, reactions and the pin go, from the message and from every other copy.
     DeleteMessage {
         channel: ChannelId,
         message: Seq,
@@ -124,6 +125,12 @@ pub enum StateChange {
         user: UserId,
         emoji: String,
         present: bool,
+    },
+    /// A deleted message takes no pin.
+    SetPinned {
+        channel: ChannelId,
+        message: Seq,
+        pinned: bool,
     },
 }
 
@@ -279,21 +286,27 @@ fn of_channel(channel: ChannelId, entry: &Entry) -> Vec<StateChange> {
         Change::MessageEdited {
             message,
             content,
+            mentions,
             edited_at,
         } => vec![StateChange::EditMessage {
             channel,
             message: *message,
             content: content.clone(),
+            mentions: mentions.clone(),
             edited_at: *edited_at,
         }],
         Change::MessageDeleted { message } => vec![StateChange::DeleteMessage {
             channel,
             message: *message,
         }],
-        Change::ReactionAdded { message, emoji } => reaction(channel, *message, entry, emoji, true),
-        Change::ReactionRemoved { message, emoji } => {
-            reaction(channel, *message, entry, emoji, false)
+        Change::ReactionAdded { message, now } => {
+            reaction(channel, *message, entry, &now.emoji, true)
         }
+        Change::ReactionRemoved { message, now } => {
+            reaction(channel, *message, entry, &now.emoji, false)
+        }
+        Change::MessagePinned { message } => vec![pin(channel, *message, true)],
+        Change::MessageUnpinned { message } => vec![pin(channel, *message, false)],
         _ => Vec::new(),
     }
 }
@@ -313,6 +326,14 @@ fn reaction(
         present,
     });
     change.into_iter().collect()
+}
+
+fn pin(channel: ChannelId, message: Seq, pinned: bool) -> StateChange {
+    StateChange::SetPinned {
+        channel,
+        message,
+        pinned,
+    }
 }
 
 fn add_member(

@@ -1,6 +1,6 @@
 //! What a change makes of a message's state. Pure; the stores keep it, and who reacted.
 
-use crate::domain::{ChannelId, MessageState, ReactionCount, Seq, Timestamp, UserId};
+use crate::domain::{ChannelId, Mentions, MessageState, ReactionCount, Seq, Timestamp, UserId};
 
 /// Which message an entry changes.
 #[derive(Clone, Copy)]
@@ -23,11 +23,17 @@ impl At {
 
 /// Puts the new content in place. An edit that has none, or of a deleted message, changes
 /// nothing.
-pub(super) fn edit(state: &mut MessageState, content: Option<&str>, edited_at: Timestamp) {
+pub(super) fn edit(
+    state: &mut MessageState,
+    content: Option<&str>,
+    mentions: &Mentions,
+    edited_at: Timestamp,
+) {
     if let Some(content) = content
         && !state.deleted
     {
         content.clone_into(&mut state.content);
+        state.mentions.clone_from(mentions);
         state.edited_at = Some(edited_at);
     }
 }
@@ -35,9 +41,15 @@ pub(super) fn edit(state: &mut MessageState, content: Option<&str>, edited_at: T
 /// Leaves the tombstone.
 pub(super) fn delete(state: &mut MessageState) {
     state.content.clear();
-    state.mentions.clear();
+    state.mentions = Mentions::default();
     state.reactions.clear();
+    state.pinned = false;
     state.deleted = true;
+}
+
+/// Takes the message into those that are kept in view, or out. A deleted one stays out.
+pub(super) fn pin(state: &mut MessageState, pinned: bool) {
+    state.pinned = pinned && !state.deleted;
 }
 
 /// Those who react with one emoji now.

@@ -186,20 +186,31 @@ fn data_of(entry: &Entry) -> Option<Value> {
             "id": entry.id,
             "content": state.content,
             "reply_to": state.reply_to,
-            "mentions": state.mentions,
+            "mentions": state.mentions.users,
+            "mentions_everyone": state.mentions.everyone,
         }),
         Change::MessageEdited {
             message,
             content,
+            mentions,
             edited_at,
         } => json!({
             "message": message,
             "content": content,
+            "mentions": mentions.users,
+            "mentions_everyone": mentions.everyone,
             "edited_at": edited_at.to_string(),
         }),
-        Change::MessageDeleted { message } => json!({ "message": message }),
-        Change::ReactionAdded { message, emoji } | Change::ReactionRemoved { message, emoji } => {
-            json!({ "message": message, "emoji": emoji })
+        Change::MessageDeleted { message }
+        | Change::MessagePinned { message }
+        | Change::MessageUnpinned { message } => json!({ "message": message }),
+        Change::ReactionAdded { message, now } | Change::ReactionRemoved { message, now } => {
+            json!({
+                "message": message,
+                "emoji": now.emoji,
+                "count": now.count,
+                "users": now.users,
+            })
         }
         Change::SessionEnded { .. } => return None,
     };
@@ -213,7 +224,7 @@ fn time(at: Option<Timestamp>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EntryId, InviteId, InviteUse, Key, Role, StreamId};
+    use crate::domain::{EntryId, InviteId, InviteUse, Key, ReactionCount, Role, StreamId};
 
     #[test]
     fn members_see_removals_and_additions_and_nothing_else_of_what_is_for_admins() {
@@ -280,12 +291,16 @@ mod tests {
             ord: 3,
             change: Change::ReactionAdded {
                 message: 12,
-                emoji: "👍".to_owned(),
+                now: ReactionCount {
+                    emoji: "👍".to_owned(),
+                    count: 1,
+                    users: vec![actor.parse().unwrap()],
+                },
             },
         };
         let frame = Delta::of_entry(&entry).unwrap().to_frame();
         let expected = format!(
-            r#"{{"type":"delta","stream":"c:{channel}","seq":18,"kind":"reaction.added","at":"2026-11-21T12:00:00.123Z","actor":"{actor}","data":{{"emoji":"👍","message":12}}}}"#
+            r#"{{"type":"delta","stream":"c:{channel}","seq":18,"kind":"reaction.added","at":"2026-11-21T12:00:00.123Z","actor":"{actor}","data":{{"count":1,"emoji":"👍","message":12,"users":["{actor}"]}}}}"#
         );
         assert_eq!(std::str::from_utf8(&frame).unwrap(), expected);
     }

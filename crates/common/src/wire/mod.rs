@@ -9,12 +9,12 @@ mod sync;
 pub use delta::Delta;
 pub use frame::{ClientFrame, ErrorCode, ResumeReason, ServerFrame};
 pub use request::{
-    CreateChannel, CreateGroup, CreateInvite, CreateSession, CreateUser, EditMessage, Empty,
-    MuteMember, PutMember, RefreshSession, SendMessage, UpdateChannel, UpdateGroup, UpdateMember,
-    UpdateUser,
+    CompareBuckets, CreateChannel, CreateGroup, CreateInvite, CreateSession, CreateUser,
+    EditMessage, Empty, MuteMember, PutMember, RefreshSession, SendMessage, UpdateChannel,
+    UpdateGroup, UpdateMember, UpdateUser,
 };
 pub use resource::{
-    Ban, Channel, ChannelRef, Group, Invite, InvitePreview, List, Member, Message, Reaction,
-    RealtimeTicket, Session, Tokens, User,
+    Ban, Bucket, BucketsCompared, Channel, ChannelRef, Group, Invite, InvitePreview, List, Member,
+    Message, Quote, Reaction, Reactor, RealtimeTicket, Session, Tokens, User,
 };
 pub use sync::{Reset, ResetReason, SyncAnswer, SyncRequest};

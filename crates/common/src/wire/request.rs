@@ -2,6 +2,8 @@
 //! refused. Ids and names stay text here, so that what is wrong with them can be said with
 //! the place where they stand.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -161,6 +163,15 @@ pub struct SendMessage {
 pub struct EditMessage {
     #[schema(min_length = 1, max_length = 4000)]
     pub content: String,
+}
+
+/// `POST /v1/channels/{channel}/buckets/compare`
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompareBuckets {
+    /// Bucket → the digest that the client holds; 1 to 100 of them.
+    #[schema(example = json!({"0": "6b1f…", "1": "e0c2…"}))]
+    pub digests: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

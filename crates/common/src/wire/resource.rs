@@ -1,5 +1,7 @@
 //! Resources as clients see them. Every field is always there; one without a value is null.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -184,8 +186,13 @@ pub struct Message {
     pub content: String,
     /// The `seq` of a message of the same channel.
     pub reply_to: Option<Seq>,
+    /// The message that this one answers, as it is now.
+    pub quoted: Option<Quote>,
+    /// Members whom the content names (`@ada`), in its order.
     #[schema(value_type = Vec<Uuid>)]
     pub mentions: Vec<UserId>,
+    /// The content mentions all members (`@everyone`), and its author might do so.
+    pub mentions_everyone: bool,
     pub reactions: Vec<Reaction>,
     #[schema(format = DateTime)]
     pub created_at: String,
@@ -195,13 +202,52 @@ pub struct Message {
     pub pinned: bool,
 }
 
+/// What a reply shows of the message that it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Quote {
+    pub seq: Seq,
+    #[schema(value_type = Uuid)]
+    pub author: UserId,
+    /// The first 200 Unicode scalar values; empty once deleted.
+    pub content: String,
+    pub deleted: bool,
+}
+
 /// How many users reacted with one emoji, and the first few of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reaction {
     pub emoji: String,
     pub count: u32,
+    /// At most 3, in the order in which they reacted.
     #[schema(value_type = Vec<Uuid>)]
     pub users: Vec<UserId>,
+}
+
+/// The messages among 256 positions of a channel's stream, as they are now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Bucket {
+    #[schema(value_type = Uuid)]
+    pub channel: ChannelId,
+    /// `(seq - 1) / 256` of its messages.
+    pub bucket: u64,
+    /// Changes with everything that changes in it; also the `ETag`.
+    pub digest: String,
+    /// Ascending by `seq`; deleted ones included.
+    pub items: Vec<Message>,
+}
+
+/// Which of the buckets that a client holds are different now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BucketsCompared {
+    /// Bucket → its digest now, where it differs from the one in the request.
+    pub differ: BTreeMap<u64, String>,
+}
+
+/// A user who reacts to a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reactor {
+    #[schema(value_type = Uuid)]
+    pub user: UserId,
 }
 
 /// A way to open one realtime connection, good for a few seconds.
@@ -312,6 +358,12 @@ impl Invite {
     }
 }
 
+impl From<UserId> for Reactor {
+    fn from(user: UserId) -> Self {
+        Self { user }
+    }
+}
+
 impl Channel {
     #[must_use]
     pub fn at_head(channel: domain::Channel, head: Seq) -> Self {
@@ -327,8 +379,19 @@ impl Channel {
     }
 }
 
-impl From<domain::Message> for Message {
-    fn from(message: domain::Message) -> Self {
+impl From<domain::Quote> for Quote {
+    fn from(quote: domain::Quote) -> Self {
+        Self {
+            seq: quote.seq,
+            author: quote.author,
+            content: quote.content,
+            deleted: quote.deleted,
+        }
+    }
+}
+
+impl From<domain::Quoting> for Message {
+    fn from(domain::Quoting { message, quote }: domain::Quoting) -> Self {
         let state = message.state;
         let reactions = state.reactions.into_iter().map(|reaction| Reaction {
             emoji: reaction.emoji,
@@ -342,7 +405,9 @@ impl From<domain::Message> for Message {
             author: message.author,
             content: state.content,
             reply_to: state.reply_to,
-            mentions: state.mentions,
+            quoted: quote.map(Quote::from),
+            mentions: state.mentions.users,
+            mentions_everyone: state.mentions.everyone,
             reactions: reactions.collect(),
             created_at: message.created_at.to_string(),
             edited_at: state.edited_at.map(|at| at.to_string()),
@@ -377,12 +442,30 @@ mod tests {
                 ..MessageState::default()
             },
         };
-        let shown = serde_json::to_value(Message::from(message)).unwrap();
+        let shown = |quote| {
+            let message = message.clone();
+            serde_json::to_value(Message::from(domain::Quoting { message, quote })).unwrap()
+        };
+        let original = domain::Message {
+            seq: 9,
+            state: MessageState {
+                content: "é".repeat(300),
+                ..MessageState::default()
+            },
+            ..message.clone()
+        };
+        let quoted = &shown(Some(domain::Quote::of(&original)))["quoted"];
+        let content = "é".repeat(200);
+        assert_eq!(
+            *quoted,
+            json!({"seq": 9, "author": id, "content": content, "deleted": false})
+        );
+        let shown = shown(None);
         assert_eq!(
             shown,
             json!({
                 "id": id, "channel": id, "seq": 17, "author": id, "content": "Hello",
-                "reply_to": null, "mentions": [],
+                "reply_to": null, "quoted": null, "mentions": [], "mentions_everyone": false,
                 "reactions": [{"emoji": "👍", "count": 1, "users": [id]}],
                 "created_at": "1970-01-01T00:00:00.000Z", "edited_at": null,
                 "deleted": false, "pinned": false,

@@ -1,6 +1,6 @@
 //! Entries that cannot be read.
 
-use tidings_common::domain::{Change, ChannelId, Seq, UserId};
+use tidings_common::domain::{Change, ChannelId, Mentions, Seq, UserId};
 
 use super::harness::{Scratch, World, commit, damage, messages, next, then};
 
@@ -54,6 +54,7 @@ fn edit(message: Seq, content: &str) -> Change {
     Change::MessageEdited {
         message,
         content: Some(content.to_owned()),
+        mentions: Mentions::default(),
         edited_at: then(),
     }
 }

@@ -72,6 +72,19 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         cases.push(edit.json(r#"{"content":"x"}"#));
         let delete = format!("{path}/messages/1");
         cases.push(Case::new(Method::DELETE, &delete, 404, "not_found"));
+        cases.push(Case::get(&format!("{path}/pins"), 404, "not_found"));
+        cases.push(Case::get(&format!("{path}/buckets/0"), 404, "not_found"));
+        let compare = format!("{path}/buckets/compare");
+        let compare = Case::new(Method::POST, &compare, 404, "not_found");
+        cases.push(compare.json(r#"{"digests":{"0":"x"}}"#));
+        let pin = format!("{path}/messages/1/pin");
+        for method in [Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &pin, 404, "not_found"));
+        }
+        let reaction = format!("{path}/messages/1/reactions/👍");
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &reaction, 404, "not_found"));
+        }
     }
     let max = u64::MAX.to_string();
     for seq in [
@@ -89,6 +102,25 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         cases.push(Case::new(Method::DELETE, &path, 404, "not_found"));
         let edit = Case::new(Method::PATCH, &path, 404, "not_found");
         cases.push(edit.json(r#"{"content":"x"}"#));
+        let reaction = format!("{path}/reactions/👍");
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &reaction, 404, "not_found"));
+        }
+    }
+    for emoji in [
+        "%20",
+        "%FF",
+        "%E2%80%8D",
+        "a%20b",
+        "A",
+        "é",
+        "👍👍",
+        "%3Cb%3E",
+    ] {
+        let path = format!("{MESSAGES}/1/reactions/{emoji}");
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            cases.push(Case::new(method, &path, 422, "invalid_request").mentions("{emoji}"));
+        }
     }
     // nginx takes no such paths.
     let (status, code) = match System::PROXIED {
@@ -131,6 +163,8 @@ async fn wrong_queries() -> Result<()> {
     ] {
         for list in [
             MESSAGES,
+            "/v1/channels/{channel}/pins",
+            "/v1/channels/{channel}/messages/1/reactions/+1",
             "/v1/groups",
             "/v1/sessions",
             "/v1/groups/{group}/members",

@@ -212,7 +212,11 @@ fn behind_the_fence(
     operation: &Operation,
     stream: &str,
 ) -> Option<String> {
-    let (Change::Send { .. } | Change::Edit { .. } | Change::Delete { .. }) = operation.change
+    let (Change::Send { .. }
+    | Change::Edit { .. }
+    | Change::Delete { .. }
+    | Change::React { .. }
+    | Change::Pin { .. }) = operation.change
     else {
         return None;
     };

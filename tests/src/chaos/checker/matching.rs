@@ -252,6 +252,21 @@ impl Slot {
             Change::Send { .. } => return None,
             Change::Edit { message, .. } => Self::new("edit", [actor, &message.to_string()]),
             Change::Delete { message, .. } => Self::new("delete", [actor, &message.to_string()]),
+            Change::React {
+                message,
+                emoji,
+                reacts,
+                ..
+            } => {
+                let what = if *reacts { "react" } else { "take back" };
+                Self::new(what, [actor, &message.to_string(), emoji])
+            }
+            Change::Pin {
+                message, pinned, ..
+            } => {
+                let what = if *pinned { "pin" } else { "unpin" };
+                Self::new(what, [actor, &message.to_string()])
+            }
             Change::RenameGroup { name, .. } => Self::new("name", ["group", name]),
             Change::PutMember { user, role, .. } | Change::SetRole { user, role, .. } => {
                 Self::new("role", [actor, user, role])
@@ -278,6 +293,10 @@ impl Slot {
         Some(match &*entry.kind {
             "message.edited" => Self::new("edit", [actor, &message]),
             "message.deleted" => Self::new("delete", [actor, &message]),
+            "reaction.added" => Self::new("react", [actor, &message, text("emoji")]),
+            "reaction.removed" => Self::new("take back", [actor, &message, text("emoji")]),
+            "message.pinned" => Self::new("pin", [actor, &message]),
+            "message.unpinned" => Self::new("unpin", [actor, &message]),
             "group.updated" => Self::new("name", ["group", text("name")]),
             "member.added" | "member.updated" => {
                 Self::new("role", [actor, text("user"), text("role")])

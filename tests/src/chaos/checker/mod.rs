@@ -6,6 +6,7 @@
 mod access;
 mod contents;
 mod log;
+mod marks;
 mod matching;
 mod moderation;
 mod order;
@@ -133,6 +134,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(contents::no_lost_update(&case));
     findings.extend(state::refused_for_a_reason(&case));
     findings.extend(state::log_is_state(&case, truth));
+    findings.extend(marks::follow_from_the_log(&case, truth));
     findings.extend(access::only_members(&case));
     findings.extend(roles::suffice(&case));
     findings.extend(moderation::the_banned_stay_out(&case));

@@ -129,13 +129,15 @@ fn is_concealed(case: &Case<'_>, entry: &Delta, seen: &Delta) -> bool {
     is_same(case, &shown, seen)
 }
 
-/// The same entry. A content is filled in when a delta is encoded: it may be any that the
-/// message ever had.
+/// The same entry. A content, with whom it mentions, is filled in when a delta is encoded: it may
+/// be any that the message ever had.
 fn is_same(case: &Case<'_>, entry: &Delta, seen: &Delta) -> bool {
     let without = |delta: &Delta| {
         let mut data = delta.data.clone();
         if let Some(fields) = data.as_object_mut() {
-            fields.remove("content");
+            for filled_in in ["content", "mentions", "mentions_everyone"] {
+                fields.remove(filled_in);
+            }
         }
         data
     };

@@ -83,6 +83,7 @@ fn told(result: Result<&Member, Refusal>) -> Verdict {
         Err(Refusal::NotFound) => Verdict::NotFound,
         Err(Refusal::Conflict(_)) => Verdict::Conflict,
         Err(Refusal::TooSoon { .. }) => Verdict::Limited,
+        Err(Refusal::Unchanged) => Verdict::Ignored,
         Err(_) => Verdict::Forbidden,
     }
 }

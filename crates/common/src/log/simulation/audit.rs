@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::journal::{Answer, AttemptId, Event, ProcessId, label};
-use super::operation::{Operation, What};
+use super::operation::{EMOJI, Operation, What};
 use crate::domain::*;
 use crate::store::project;
 use crate::store::simulated::{State, StoreEvent};
@@ -257,7 +257,12 @@ impl Audit {
                             Change::MessageEdited { edited_at, .. } => edited_at,
                             _ => entry.at,
                         };
-                        operation.of_message(at, found.first())
+                        {
+                            let reacting =
+                                self.truth
+                                    .reacting(channel, message, EMOJI, operation.actor);
+                            operation.of_message(at, found.first(), &reacting)
+                        }
                     }
                 }
             }

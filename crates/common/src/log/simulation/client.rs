@@ -198,6 +198,10 @@ impl Clients {
                 content: number,
             },
             78..83 => What::Delete { message },
+            83..88 => What::Pin {
+                message,
+                pinned: fastrand::bool(),
+            },
             _ => What::React {
                 message,
                 present: fastrand::u8(..3) > 0,

@@ -34,6 +34,10 @@ pub(super) enum What {
         message: Seq,
         present: bool,
     },
+    Pin {
+        message: Seq,
+        pinned: bool,
+    },
     CreateGroup {
         members: Vec<UserId>,
         channels: Vec<ChannelId>,
@@ -65,6 +69,7 @@ impl fmt::Display for Operation {
             What::Edit { message, content } => write!(f, "edit {message} to {content}"),
             What::Delete { message } => write!(f, "delete {message}"),
             What::React { message, present } => write!(f, "react to {message}: {present}"),
+            What::Pin { message, pinned } => write!(f, "pin {message}: {pinned}"),
             What::CreateGroup { .. } => write!(f, "create"),
             What::Rename { name, expected } => write!(f, "rename to {name} if at {expected:?}"),
             What::Add(user) => write!(f, "add user {}", user.as_bytes()[0]),
@@ -99,29 +104,35 @@ impl Operation {
         }
     }
 
-    /// What a change of a message comes to, if the message is as given.
+    /// What a change of a message comes to, if the message and who reacts are as given.
     pub(super) fn of_message(
         &self,
         at: Timestamp,
         found: Option<&Message>,
+        reacting: &Reacting,
     ) -> Result<Change, Refusal> {
         let found = found.filter(|message| !message.state.deleted);
-        let message = found.ok_or(Refusal::NotFound)?.seq;
+        let found = found.ok_or(Refusal::NotFound)?;
+        let message = found.seq;
         match &self.what {
             What::Edit { content, .. } => Ok(Change::MessageEdited {
                 message,
                 content: Some(content.clone()),
+                mentions: Mentions::default(),
                 edited_at: at,
             }),
             What::Delete { .. } => Ok(Change::MessageDeleted { message }),
             What::React { present, .. } => {
-                let emoji = EMOJI.to_owned();
+                let now = found.state.reaction(EMOJI);
+                let now = now.after(self.actor, reacting, *present);
                 Ok(if *present {
-                    Change::ReactionAdded { message, emoji }
+                    Change::ReactionAdded { message, now }
                 } else {
-                    Change::ReactionRemoved { message, emoji }
+                    Change::ReactionRemoved { message, now }
                 })
             }
+            What::Pin { pinned: true, .. } => Ok(Change::MessagePinned { message }),
+            What::Pin { .. } => Ok(Change::MessageUnpinned { message }),
             other => panic!("{other:?} changes no message"),
         }
     }
@@ -186,9 +197,10 @@ impl Operation {
     /// The message that is to be changed.
     pub(super) fn message(&self) -> Option<Seq> {
         match &self.what {
-            What::Edit { message, .. } | What::Delete { message } | What::React { message, .. } => {
-                Some(*message)
-            }
+            What::Edit { message, .. }
+            | What::Delete { message }
+            | What::React { message, .. }
+            | What::Pin { message, .. } => Some(*message),
             _ => None,
         }
     }
@@ -284,9 +296,12 @@ impl Asked {
             }))
         } else {
             let seqs: Vec<Seq> = self.operation.message().into_iter().collect();
-            let found = self.desk.store.messages_at(channel, &seqs).await?;
-            self.operation
-                .of_message(self.desk.clock.now(), found.first())?
+            let (store, actor) = (&self.desk.store, self.operation.actor);
+            let found = store.messages_at(channel, &seqs).await?;
+            let message = seqs.first().copied().unwrap_or_default();
+            let reacting = store.reacting(channel, message, EMOJI, actor).await?;
+            let at = self.desk.clock.now();
+            self.operation.of_message(at, found.first(), &reacting)?
         };
         let gv = group.applied;
         Ok(Draft { change, gv })

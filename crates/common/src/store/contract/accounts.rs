@@ -117,6 +117,18 @@ pub(in crate::store) async fn users_are_found_by_id(store: Arc<dyn Store>) {
     assert_eq!(store.users(&[]).await.unwrap(), []);
 }
 
+pub(in crate::store) async fn users_are_found_by_name(store: Arc<dyn Store>) {
+    let (ada, eve) = (new_user("ada"), new_user("eve"));
+    for new in [&ada, &eve] {
+        store.create_user(new.clone()).await.unwrap();
+    }
+    let names = ["eve", "nobody", "ada", "eve", "Ada", "$ne"].map(str::to_owned);
+    let mut found = store.users_named(&names).await.unwrap();
+    found.sort_by_key(|user| user.username.clone());
+    assert_eq!(found, [ada.user, eve.user]);
+    assert_eq!(store.users_named(&[]).await.unwrap(), []);
+}
+
 pub(in crate::store) async fn a_late_rename_changes_nothing(store: Arc<dyn Store>) {
     let ada = new_user("ada");
     store.create_user(ada.clone()).await.unwrap();

@@ -1,7 +1,8 @@
 //! Entries to append.
 
 use crate::domain::{
-    Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
+    Change, ChannelId, Entry, EntryId, Head, Key, Mentions, MessageState, StreamId, Timestamp,
+    UserId,
 };
 use crate::store::{IdWindow, Store, project};
 
@@ -36,6 +37,7 @@ pub(in crate::store) fn edit(message: u64, content: &str) -> Change {
     Change::MessageEdited {
         message,
         content: Some(content.to_owned()),
+        mentions: Mentions::default(),
         edited_at: at(500),
     }
 }

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use super::fixture::{after, all, apply, at, channel, channel_id, commit, edit, fence, fill, text};
-use crate::domain::{Change, Entry, MessageState, ReactionCount, StreamId, UserId};
-use crate::store::{Store, Window};
+use super::fixture::{
+    after, all, apply, at, channel, channel_id, check_both_ways, commit, edit, fence, fill, text,
+};
+use crate::domain::{
+    Change, Entry, Mentions, MessageState, Reacting, ReactionCount, StreamId, UserId,
+};
+use crate::store::{IdWindow, Store, Window};
 
 /// The state of message 1.
 async fn state(store: &dyn Store, stream: StreamId) -> MessageState {
@@ -13,11 +17,11 @@ async fn state(store: &dyn Store, stream: StreamId) -> MessageState {
 }
 
 fn reaction(emoji: &str, present: bool) -> Change {
-    let (message, emoji) = (1, emoji.to_owned());
+    let (message, now) = (1, ReactionCount::nobody(emoji));
     if present {
-        Change::ReactionAdded { message, emoji }
+        Change::ReactionAdded { message, now }
     } else {
-        Change::ReactionRemoved { message, emoji }
+        Change::ReactionRemoved { message, now }
     }
 }
 
@@ -57,6 +61,48 @@ pub(in crate::store) async fn an_edit_moves_its_content_into_the_message(store: 
     // Whoever read it after that applies it without content.
     apply(&*store, &entries[1]).await;
     assert_eq!(state(&*store, stream).await, expected);
+}
+
+pub(in crate::store) async fn an_edit_moves_whom_it_mentions_into_the_message(
+    store: Arc<dyn Store>,
+) {
+    let stream = channel();
+    let whom = |users: &[UserId], everyone| Mentions {
+        users: users.to_vec(),
+        everyone,
+    };
+    let (one, two) = (UserId::generate(), UserId::generate());
+    let first = whom(&[one], true);
+    let message = Change::MessageCreated(Box::new(MessageState {
+        content: "old".to_owned(),
+        mentions: first.clone(),
+        ..MessageState::default()
+    }));
+    let second = whom(&[two, one], false);
+    let edited = Change::MessageEdited {
+        message: 1,
+        content: Some("new".to_owned()),
+        mentions: second.clone(),
+        edited_at: at(500),
+    };
+    let run = fill(&*store, stream, [message, edited.clone()]).await;
+    assert_eq!(state(&*store, stream).await.mentions, first);
+    assert_eq!(all(&*store, stream).await[1].change, edited);
+    for _ in 0..2 {
+        apply(&*store, &run[1]).await;
+        assert_eq!(state(&*store, stream).await.mentions, second);
+        let left = all(&*store, stream).await.remove(1).change;
+        let expected = Change::MessageEdited {
+            message: 1,
+            content: None,
+            mentions: Mentions::default(),
+            edited_at: at(500),
+        };
+        assert_eq!(left, expected);
+    }
+    commit(&*store, stream, one, Change::MessageDeleted { message: 1 }).await;
+    let now = state(&*store, stream).await;
+    assert_eq!(now.mentions, Mentions::default());
 }
 
 pub(in crate::store) async fn a_late_or_repeated_edit_changes_nothing(store: Arc<dyn Store>) {
@@ -102,7 +148,10 @@ pub(in crate::store) async fn a_deletion_reaches_every_copy(store: Arc<dyn Store
     let message = Change::MessageCreated(Box::new(MessageState {
         content: "secret".to_owned(),
         reply_to: Some(7),
-        mentions: vec![user],
+        mentions: Mentions {
+            users: vec![user],
+            everyone: true,
+        },
         ..MessageState::default()
     }));
     fill(&*store, stream, [message, text("other"), edit(2, "kept")]).await;
@@ -139,10 +188,12 @@ pub(in crate::store) async fn a_deleted_message_stays_deleted(store: Arc<dyn Sto
     let user = UserId::generate();
     fill(&*store, stream, [text("old")]).await;
     commit(&*store, stream, user, reaction("👍", true)).await;
+    commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await;
     let deletion = commit(&*store, stream, user, Change::MessageDeleted { message: 1 }).await;
     let edited = commit(&*store, stream, user, edit(1, "back")).await;
+    let pinned = commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await;
     let reacted = commit(&*store, stream, user, reaction("👎", true)).await;
-    for again in [&deletion, &edited, &reacted] {
+    for again in [&deletion, &edited, &pinned, &reacted] {
         let expected = MessageState {
             deleted: true,
             applied: reacted.seq,
@@ -152,7 +203,46 @@ pub(in crate::store) async fn a_deleted_message_stays_deleted(store: Arc<dyn Sto
         apply(&*store, again).await;
     }
     let entries = all(&*store, stream).await;
-    assert_eq!(content(&entries[3]), None);
+    assert_eq!(content(&entries[4]), None);
+}
+
+pub(in crate::store) async fn who_reacts_is_told_in_pages(store: Arc<dyn Store>) {
+    let stream = channel();
+    let of = channel_id(stream);
+    fill(&*store, stream, [text("a"), text("b")]).await;
+    let mut users: Vec<UserId> = (0..6).map(|_| UserId::generate()).collect();
+    let mut order = users.clone();
+    fastrand::shuffle(&mut order);
+    for user in &order {
+        commit(&*store, stream, *user, reaction("👍", true)).await;
+    }
+    let gone = order.remove(1);
+    users.retain(|user| *user != gone);
+    commit(&*store, stream, gone, reaction("👍", false)).await;
+    commit(&*store, stream, gone, reaction("🎉", true)).await;
+    let read = async |window, limit| {
+        let found = store.reactors(of, 1, "👍", window, limit).await;
+        found.unwrap()
+    };
+    check_both_ways(&users, UserId::generate, read).await;
+
+    for (user, already) in [(order[4], true), (gone, false)] {
+        let reacting = store.reacting(of, 1, "👍", user).await.unwrap();
+        let first = order[..4].to_vec();
+        assert_eq!(reacting, Reacting { already, first });
+    }
+    for (message, emoji) in [(1, "❤"), (2, "👍"), (9, "👍")] {
+        let found = store.reactors(of, message, emoji, IdWindow::First, 9).await;
+        assert_eq!(found.unwrap(), []);
+        let reacting = store.reacting(of, message, emoji, gone).await.unwrap();
+        assert_eq!(reacting, Reacting::default());
+    }
+
+    commit(&*store, stream, gone, Change::MessageDeleted { message: 1 }).await;
+    for emoji in ["👍", "🎉"] {
+        let found = store.reactors(of, 1, emoji, IdWindow::First, 9).await;
+        assert_eq!(found.unwrap(), []);
+    }
 }
 
 pub(in crate::store) async fn reactions_are_counted_and_the_first_three_named(
@@ -230,6 +320,33 @@ pub(in crate::store) async fn a_repeated_reaction_changes_nothing(store: Arc<dyn
     }
 }
 
+pub(in crate::store) async fn a_late_or_repeated_pin_changes_nothing(store: Arc<dyn Store>) {
+    let stream = channel();
+    fill(&*store, stream, [text("a")]).await;
+    let user = UserId::generate();
+    let history = [
+        commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await,
+        commit(
+            &*store,
+            stream,
+            user,
+            Change::MessageUnpinned { message: 1 },
+        )
+        .await,
+    ];
+    for late in &history {
+        apply(&*store, late).await;
+        let now = state(&*store, stream).await;
+        assert_eq!((now.pinned, now.applied), (false, 3));
+        let listed = store.pinned(channel_id(stream), Window::Newest, 9).await;
+        assert_eq!(listed.unwrap().items, []);
+    }
+    let again = commit(&*store, stream, user, Change::MessagePinned { message: 1 }).await;
+    apply(&*store, &history[1]).await;
+    let now = state(&*store, stream).await;
+    assert_eq!((now.pinned, now.applied), (true, again.seq));
+}
+
 pub(in crate::store) async fn changes_of_what_is_no_message_have_no_effect(store: Arc<dyn Store>) {
     let stream = channel();
     fill(&*store, stream, [fence(), text("2")]).await;
@@ -240,8 +357,9 @@ pub(in crate::store) async fn changes_of_what_is_no_message_have_no_effect(store
             edit(message, "nowhere"),
             Change::ReactionAdded {
                 message,
-                emoji: "👍".to_owned(),
+                now: ReactionCount::nobody("👍"),
             },
+            Change::MessagePinned { message },
         ];
         for change in changes {
             let entry = after(stream, before[1].head(), change);

@@ -14,6 +14,7 @@ pub(super) mod pages;
 pub(super) mod pending;
 pub(super) mod races;
 pub(super) mod reads;
+pub(super) mod secret;
 pub(super) mod trim;
 
 use std::any::Any;
@@ -55,7 +56,9 @@ macro_rules! store_contract {
                 pages_go_both_ways
                 a_page_around_a_message_has_two_halves
                 pages_hold_deleted_messages
+                pinned_messages_come_in_pages
                 messages_at_positions_come_ascending
+                versions_tell_what_decides_a_message
             }
             pending {
                 entries_are_pending_since_they_were_made
@@ -81,13 +84,16 @@ macro_rules! store_contract {
             }
             message_state {
                 an_edit_moves_its_content_into_the_message
+                an_edit_moves_whom_it_mentions_into_the_message
                 a_late_or_repeated_edit_changes_nothing
                 every_read_shows_a_message_as_it_is_now
                 a_deletion_reaches_every_copy
                 a_deleted_message_stays_deleted
                 reactions_are_counted_and_the_first_three_named
+                who_reacts_is_told_in_pages
                 an_emoji_keeps_its_place_while_it_is_used
                 a_repeated_reaction_changes_nothing
+                a_late_or_repeated_pin_changes_nothing
                 changes_of_what_is_no_message_have_no_effect
             }
             races {
@@ -125,6 +131,7 @@ macro_rules! store_contract {
                 a_username_is_given_once
                 two_at_once_get_one_account
                 users_are_found_by_id
+                users_are_found_by_name
                 a_late_rename_changes_nothing
                 sessions_are_listed_until_revoked
                 a_session_created_again_stays_as_it_is

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 
 use super::fixture::{all, apply, channel, channel_id, edit, run, text};
 use crate::domain::{
-    Change, ChannelId, Entry, EntryId, Group, GroupId, GroupKind, Head, Key, MessageState, Role,
-    StreamId, Timestamp, UserId,
+    Change, ChannelId, Entry, EntryId, Group, GroupId, GroupKind, Head, Key, MessageState,
+    ReactionCount, Role, StreamId, Timestamp, UserId,
 };
 use crate::store::{IdWindow, Store};
 
@@ -51,11 +51,11 @@ fn moved(entries: &[Entry], stream: StreamId) -> Vec<Entry> {
 }
 
 fn reaction(message: u64, emoji: &str, present: bool) -> Change {
-    let emoji = emoji.to_owned();
+    let now = ReactionCount::nobody(emoji);
     if present {
-        Change::ReactionAdded { message, emoji }
+        Change::ReactionAdded { message, now }
     } else {
-        Change::ReactionRemoved { message, emoji }
+        Change::ReactionRemoved { message, now }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MessageState;
+use super::message::is_false;
+use super::{MessageState, Reaction};
 use crate::domain::{self, ChannelId, InviteId, Seq, SessionId, Timestamp, UserId};
 
 /// Tagged by the names of [`domain::Kind`]; times are milliseconds since 1970.
@@ -88,14 +89,22 @@ pub(in crate::store) enum Change {
         message: Seq,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mentions: Vec<UserId>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        everyone: bool,
         edited_at: i64,
     },
     #[serde(rename = "message.deleted")]
     MessageDeleted { message: Seq },
     #[serde(rename = "reaction.added")]
-    ReactionAdded { message: Seq, emoji: String },
+    ReactionAdded(Reaction),
     #[serde(rename = "reaction.removed")]
-    ReactionRemoved { message: Seq, emoji: String },
+    ReactionRemoved(Reaction),
+    #[serde(rename = "message.pinned")]
+    MessagePinned { message: Seq },
+    #[serde(rename = "message.unpinned")]
+    MessageUnpinned { message: Seq },
     #[serde(rename = "session.ended")]
     SessionEnded { session: SessionId, user: UserId },
 }
@@ -212,19 +221,24 @@ impl From<&domain::Change> for Change {
             domain::Change::MessageEdited {
                 message,
                 content,
+                mentions,
                 edited_at,
             } => Self::MessageEdited {
                 message,
                 content,
+                mentions: mentions.users,
+                everyone: mentions.everyone,
                 edited_at: edited_at.as_millis(),
             },
             domain::Change::MessageDeleted { message } => Self::MessageDeleted { message },
-            domain::Change::ReactionAdded { message, emoji } => {
-                Self::ReactionAdded { message, emoji }
+            domain::Change::ReactionAdded { message, now } => {
+                Self::ReactionAdded((message, now).into())
             }
-            domain::Change::ReactionRemoved { message, emoji } => {
-                Self::ReactionRemoved { message, emoji }
+            domain::Change::ReactionRemoved { message, now } => {
+                Self::ReactionRemoved((message, now).into())
             }
+            domain::Change::MessagePinned { message } => Self::MessagePinned { message },
+            domain::Change::MessageUnpinned { message } => Self::MessageUnpinned { message },
             domain::Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
         }
     }
@@ -306,15 +320,29 @@ impl From<Change> for domain::Change {
             Change::MessageEdited {
                 message,
                 content,
+                mentions,
+                everyone,
                 edited_at,
             } => Self::MessageEdited {
                 message,
                 content,
+                mentions: domain::Mentions {
+                    users: mentions,
+                    everyone,
+                },
                 edited_at: Timestamp::from_millis(edited_at),
             },
             Change::MessageDeleted { message } => Self::MessageDeleted { message },
-            Change::ReactionAdded { message, emoji } => Self::ReactionAdded { message, emoji },
-            Change::ReactionRemoved { message, emoji } => Self::ReactionRemoved { message, emoji },
+            Change::ReactionAdded(reaction) => Self::ReactionAdded {
+                message: reaction.message,
+                now: reaction.into(),
+            },
+            Change::ReactionRemoved(reaction) => Self::ReactionRemoved {
+                message: reaction.message,
+                now: reaction.into(),
+            },
+            Change::MessagePinned { message } => Self::MessagePinned { message },
+            Change::MessageUnpinned { message } => Self::MessageUnpinned { message },
             Change::SessionEnded { session, user } => Self::SessionEnded { session, user },
         }
     }

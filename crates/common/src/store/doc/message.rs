@@ -12,6 +12,8 @@ pub(in crate::store) struct MessageState {
     reply_to: Option<Seq>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mentions: Vec<UserId>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    everyone: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reactions: Vec<ReactionCount>,
     /// Milliseconds since 1970.
@@ -32,11 +34,41 @@ struct ReactionCount {
     users: Vec<UserId>,
 }
 
+/// What of a message's state decides how it is shown.
+#[derive(Debug, Deserialize)]
+pub(in crate::store) struct Version {
+    #[serde(default)]
+    reply_to: Option<Seq>,
+    #[serde(default)]
+    applied: Seq,
+}
+
+impl Version {
+    pub(in crate::store) fn at(self, seq: Seq) -> domain::Version {
+        domain::Version {
+            seq,
+            applied: self.applied,
+            reply_to: self.reply_to,
+        }
+    }
+}
+
+/// The change of a reaction, and what it makes of those with its emoji.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::store) struct Reaction {
+    pub(super) message: Seq,
+    emoji: String,
+    #[serde(default)]
+    count: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    users: Vec<UserId>,
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 
@@ -53,7 +85,8 @@ impl From<&domain::MessageState> for MessageState {
         Self {
             content: state.content.clone(),
             reply_to: state.reply_to,
-            mentions: state.mentions.clone(),
+            mentions: state.mentions.users.clone(),
+            everyone: state.mentions.everyone,
             reactions: state.reactions.iter().map(ReactionCount::from).collect(),
             edited_at: state.edited_at.map(Timestamp::as_millis),
             deleted: state.deleted,
@@ -68,7 +101,10 @@ impl From<MessageState> for domain::MessageState {
         Self {
             content: state.content,
             reply_to: state.reply_to,
-            mentions: state.mentions,
+            mentions: domain::Mentions {
+                users: state.mentions,
+                everyone: state.everyone,
+            },
             reactions: state.reactions.into_iter().map(Into::into).collect(),
             edited_at: state.edited_at.map(Timestamp::from_millis),
             deleted: state.deleted,
@@ -90,6 +126,27 @@ impl From<&domain::ReactionCount> for ReactionCount {
 
 impl From<ReactionCount> for domain::ReactionCount {
     fn from(reaction: ReactionCount) -> Self {
+        Self {
+            emoji: reaction.emoji,
+            count: reaction.count,
+            users: reaction.users,
+        }
+    }
+}
+
+impl From<(Seq, domain::ReactionCount)> for Reaction {
+    fn from((message, now): (Seq, domain::ReactionCount)) -> Self {
+        Self {
+            message,
+            emoji: now.emoji,
+            count: now.count,
+            users: now.users,
+        }
+    }
+}
+
+impl From<Reaction> for domain::ReactionCount {
+    fn from(reaction: Reaction) -> Self {
         Self {
             emoji: reaction.emoji,
             count: reaction.count,

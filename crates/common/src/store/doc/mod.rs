@@ -8,7 +8,7 @@ mod change;
 mod message;
 
 pub(super) use change::Change;
-pub(super) use message::MessageState;
+pub(super) use message::{MessageState, Reaction, Version};
 
 use serde_json::Value;
 
@@ -54,6 +54,16 @@ pub(super) fn decode(kind: &str, data: &str) -> Result<domain::Change, Unreadabl
 pub(super) fn decode_message(data: &str) -> Result<domain::MessageState, Unreadable> {
     serde_json::from_str::<MessageState>(data)
         .map(domain::MessageState::from)
+        .map_err(|source| Unreadable::Data {
+            kind: domain::Kind::MessageCreated,
+            source,
+        })
+}
+
+/// [`decode_message`] of what decides how the message is shown, at `seq`.
+pub(super) fn decode_version(seq: domain::Seq, data: &str) -> Result<domain::Version, Unreadable> {
+    serde_json::from_str::<Version>(data)
+        .map(|version| version.at(seq))
         .map_err(|source| Unreadable::Data {
             kind: domain::Kind::MessageCreated,
             source,

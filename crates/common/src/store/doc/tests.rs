@@ -1,14 +1,17 @@
 use super::*;
 use crate::domain::{
-    Change, ChannelId, GroupKind, InviteId, InviteUse, Kind, MessageState, ReactionCount, Role,
-    SessionId, Timestamp, UserId,
+    Change, ChannelId, GroupKind, InviteId, InviteUse, Kind, Mentions, MessageState, ReactionCount,
+    Role, SessionId, Timestamp, UserId,
 };
 
 fn message(reacted: UserId) -> MessageState {
     MessageState {
         content: "with \"quotes\"\nand 👍".to_owned(),
         reply_to: Some(3),
-        mentions: vec![UserId::generate()],
+        mentions: Mentions {
+            users: vec![UserId::generate()],
+            everyone: true,
+        },
         reactions: vec![ReactionCount {
             emoji: "👍".to_owned(),
             count: 1,
@@ -28,7 +31,11 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
     let invite = InviteId::generate();
     let role = Role::Admin;
     let name = "general".to_owned();
-    let emoji = "❤️".to_owned();
+    let now = ReactionCount {
+        emoji: "❤️".to_owned(),
+        count: 4,
+        users: vec![user],
+    };
     match kind {
         Kind::SessionCreated => Change::SessionCreated {
             session,
@@ -80,11 +87,17 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
         Kind::MessageEdited => Change::MessageEdited {
             message: 7,
             content: Some(name),
+            mentions: Mentions {
+                users: vec![user],
+                everyone: true,
+            },
             edited_at: Timestamp::from_millis(5),
         },
         Kind::MessageDeleted => Change::MessageDeleted { message: 7 },
-        Kind::ReactionAdded => Change::ReactionAdded { message: 7, emoji },
-        Kind::ReactionRemoved => Change::ReactionRemoved { message: 7, emoji },
+        Kind::ReactionAdded => Change::ReactionAdded { message: 7, now },
+        Kind::ReactionRemoved => Change::ReactionRemoved { message: 7, now },
+        Kind::MessagePinned => Change::MessagePinned { message: 7 },
+        Kind::MessageUnpinned => Change::MessageUnpinned { message: 7 },
         Kind::SessionEnded => Change::SessionEnded { session, user },
     }
 }
@@ -121,9 +134,14 @@ fn what_is_empty_survives_storage() {
         }),
     });
     check(&Change::MessageCreated(Box::default()));
+    check(&Change::ReactionRemoved {
+        message: 1,
+        now: ReactionCount::nobody("👍"),
+    });
     check(&Change::MessageEdited {
         message: 1,
         content: None,
+        mentions: Mentions::default(),
         edited_at: Timestamp::from_millis(0),
     });
     check(&Change::GroupCreated {

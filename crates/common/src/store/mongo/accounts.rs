@@ -76,6 +76,17 @@ pub(super) async fn users(database: &Database, ids: &[UserId]) -> Result<Vec<Use
     .await
 }
 
+pub(super) async fn users_named(
+    database: &Database,
+    usernames: &[String],
+) -> Result<Vec<User>, Failure> {
+    let found = stored(database, USERS)
+        .find(doc! { "username": { "$in": usernames } })
+        .max_time(PATIENCE)
+        .await?;
+    find::all(found, user).await
+}
+
 fn user(stored: &RawDocument) -> Result<User, Failure> {
     Ok(User {
         id: UserId::from_bytes(field::bytes(stored, "_id")?),

@@ -77,7 +77,8 @@ async fn apply_one(database: &Database, seq: Seq, change: &StateChange) -> Resul
         | StateChange::DeleteChannel { .. } => change_channel(database, seq, change).await,
         StateChange::EditMessage { .. }
         | StateChange::DeleteMessage { .. }
-        | StateChange::SetReaction { .. } => message_changes::apply(database, seq, change).await,
+        | StateChange::SetReaction { .. }
+        | StateChange::SetPinned { .. } => message_changes::apply(database, seq, change).await,
     }
 }
 

@@ -6,8 +6,11 @@ use super::Failure;
 use super::field::{self, binary, signed, stream_name, uuid};
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Key, Kind, Message, MessageState, RequestHash, UserId,
+    Version,
 };
-use crate::store::doc::{Change as StoredChange, MessageState as StoredState};
+use crate::store::doc::{
+    Change as StoredChange, MessageState as StoredState, Version as StoredVersion,
+};
 use crate::store::run;
 
 /// The collection.
@@ -78,6 +81,14 @@ pub(super) fn decode_message(channel: ChannelId, stored: &RawDocument) -> Result
         created_at: field::timestamp(stored, "at")?,
         state: decode_state(data(stored)?)?,
     })
+}
+
+/// What decides how the message whose own entry this is is shown.
+pub(super) fn decode_version(stored: &RawDocument) -> Result<Version, Failure> {
+    let seq = field::unsigned(stored, "n")?;
+    bson::deserialize_from_slice::<StoredVersion>(data(stored)?.as_bytes())
+        .map(|version| version.at(seq))
+        .map_err(Failure::corrupt)
 }
 
 /// What a change is stored as. Its kind is stored beside it.

@@ -4,8 +4,8 @@ use mongodb::bson::{RawDocumentBuf, cstr, rawdoc};
 
 use super::entry;
 use crate::domain::{
-    Change, ChannelId, Entry, EntryId, Key, Kind, MessageState, RequestHash, StreamId, Timestamp,
-    UserId,
+    Change, ChannelId, Entry, EntryId, Key, Kind, Mentions, MessageState, RequestHash, StreamId,
+    Timestamp, UserId,
 };
 use crate::store::doc::tests::example;
 
@@ -75,6 +75,7 @@ fn an_edit_says_whose_content_it_holds() {
         let change = Change::MessageEdited {
             message: 7,
             content: content.map(str::to_owned),
+            mentions: Mentions::default(),
             edited_at: Timestamp::from_millis(5),
         };
         entry::encode(&with(change)).unwrap()

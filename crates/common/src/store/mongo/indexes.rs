@@ -45,6 +45,13 @@ pub(super) const LOG: &[Index] = &[
     },
     Index {
         collection: ENTRIES,
+        name: PINNED,
+        keys: &[("s", 1), ("n", 1)],
+        unique: false,
+        partial: Some(pinned),
+    },
+    Index {
+        collection: ENTRIES,
         name: OTHERS,
         keys: &[("s", 1), ("n", 1)],
         unique: false,
@@ -118,7 +125,7 @@ pub(super) const STATE: &[Index] = &[
     },
     Index {
         collection: REACTIONS,
-        name: "of_message",
+        name: OF_MESSAGE,
         keys: &[("channel", 1), ("message", 1), ("emoji", 1), ("user", 1)],
         unique: true,
         partial: None,
@@ -157,12 +164,19 @@ fn banned() -> Document {
 pub(super) const POSITION: &str = "position";
 pub(super) const KEY: &str = "key";
 pub(super) const MESSAGES: &str = "messages";
+pub(super) const OF_MESSAGE: &str = "of_message";
+pub(super) const PINNED: &str = "pinned";
 pub(super) const OTHERS: &str = "others";
 pub(super) const PENDING: &str = "pending";
 
 /// What a query says to be answered from [`MESSAGES`].
 pub(super) fn messages() -> Document {
     doc! { "kind": "message.created" }
+}
+
+/// What a query says to be answered from [`PINNED`].
+pub(super) fn pinned() -> Document {
+    doc! { "kind": "message.created", "data.pinned": true }
 }
 
 /// `common` for entries that are no messages, as a query has to say it to be answered from

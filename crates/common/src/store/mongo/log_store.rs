@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 
+use super::messages::Which;
 use super::{Failure, MongoStore, entry, messages, pending, reads, settle, trim};
-use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
+use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp, Version};
 use crate::store::run::{NOT_A_RUN, is_run};
 use crate::store::{
     Appended, Claim, LogStore, MarkPage, OldPage, Page, Pending, PendingPage, StoreError, Window,
@@ -66,7 +67,20 @@ impl LogStore for MongoStore {
         limit: usize,
     ) -> Result<Page<Message>, StoreError> {
         let entries = self.entries.clone();
-        self.read(async move { messages::page(&entries, channel, window, limit).await })
+        let which = Which::All;
+        self.read(async move { messages::page(&entries, which, channel, window, limit).await })
+            .await
+    }
+
+    async fn pinned(
+        &self,
+        channel: ChannelId,
+        window: Window,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError> {
+        let entries = self.entries.clone();
+        let which = Which::Pinned;
+        self.read(async move { messages::page(&entries, which, channel, window, limit).await })
             .await
     }
 
@@ -77,6 +91,27 @@ impl LogStore for MongoStore {
     ) -> Result<Vec<Message>, StoreError> {
         let (entries, seqs) = (self.entries.clone(), seqs.to_vec());
         self.read(async move { messages::at(&entries, channel, &seqs).await })
+            .await
+    }
+
+    async fn versions(
+        &self,
+        channel: ChannelId,
+        after: Seq,
+        through: Seq,
+    ) -> Result<Vec<Version>, StoreError> {
+        let (entries, bounds) = (self.entries.clone(), (after, through));
+        self.read(async move { messages::versions(&entries, channel, bounds).await })
+            .await
+    }
+
+    async fn versions_at(
+        &self,
+        channel: ChannelId,
+        seqs: &[Seq],
+    ) -> Result<Vec<Version>, StoreError> {
+        let (entries, seqs) = (self.entries.clone(), seqs.to_vec());
+        self.read(async move { messages::versions_at(&entries, channel, &seqs).await })
             .await
     }
 

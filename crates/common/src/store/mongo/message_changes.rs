@@ -1,14 +1,15 @@
-//! Changes of messages: edits, deletions, reactions. The state stands in the message's own
+//! Changes of messages: edits, deletions, reactions, pins. The state stands in the message's own
 //! entry and is rewritten by compare-and-swap on its `applied`; who reacted stands in
 //! `reactions`.
 
 use futures_util::try_join;
 use mongodb::Database;
-use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::entry::{self, ENTRIES};
-use super::field::{self, signed, stream_name, uuid};
+use super::field::{signed, stream_name, uuid};
 use super::find;
+use super::reactions::user;
 use super::{Failure, PATIENCE};
 use crate::domain::{Change, Kind, MessageState, ReactionCount, Seq, StreamId, UserId};
 use crate::store::StateChange;
@@ -40,6 +41,9 @@ pub(super) async fn apply(
             remove_copies(database, at, Document::new()).await
         }
         StateChange::SetReaction {
+            channel, message, ..
+        }
+        | StateChange::SetPinned {
             channel, message, ..
         } => revise(database, At::new(*channel, *message, seq), change).await,
         _ => Ok(()),
@@ -84,9 +88,13 @@ async fn revised(
 ) -> Result<(), Failure> {
     match change {
         StateChange::EditMessage {
-            content, edited_at, ..
-        } => revision::edit(state, content.as_deref(), *edited_at),
+            content,
+            mentions,
+            edited_at,
+            ..
+        } => revision::edit(state, content.as_deref(), mentions, *edited_at),
         StateChange::DeleteMessage { .. } => revision::delete(state),
+        StateChange::SetPinned { pinned, .. } => revision::pin(state, *pinned),
         StateChange::SetReaction {
             user,
             emoji,
@@ -176,7 +184,6 @@ async fn reactors(database: &Database, at: At, emoji: &str) -> Result<Reactors, 
             .limit(sample)
             .max_time(PATIENCE)
             .await?;
-        let user = |stored: &RawDocument| Ok(UserId::from_bytes(field::bytes(stored, "user")?));
         find::all(first, user).await
     };
     let (count, first) = try_join!(count, first)?;
@@ -191,14 +198,17 @@ async fn retract_all(database: &Database, at: At) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes the message's content from entries of edits: from those that `which` names besides.
+/// Removes the message's content, and whom it mentions, from entries of edits: from those that `which` names besides.
 async fn remove_copies(database: &Database, at: At, which: Document) -> Result<(), Failure> {
     let mut filter = doc! {
         "s": stream_name(StreamId::from(at.channel)),
         "copy_of": { "$eq": signed(at.message), "$exists": true },
     };
     filter.extend(which);
-    let update = doc! { "$unset": { "data.content": 1, "copy_of": 1 } };
+    let copies = doc! {
+        "data.content": 1, "data.mentions": 1, "data.everyone": 1, "copy_of": 1,
+    };
+    let update = doc! { "$unset": copies };
     let entries = database.collection::<Document>(ENTRIES);
     entries.update_many(filter, update).await?;
     Ok(())

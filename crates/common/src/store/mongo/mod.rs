@@ -21,6 +21,7 @@ mod moderation;
 mod open;
 mod outcome;
 mod pending;
+mod reactions;
 mod reads;
 mod schema;
 mod settle;
@@ -33,6 +34,8 @@ mod bound_tests;
 mod command_tests;
 #[cfg(test)]
 mod contract_tests;
+#[cfg(test)]
+mod deletion_tests;
 #[cfg(test)]
 mod entry_tests;
 #[cfg(test)]

@@ -11,8 +11,8 @@ use super::MongoStore;
 use super::open::{TRYING, options};
 use super::testing::tasks;
 use crate::domain::{
-    Change, ChannelId, GroupId, GroupKind, InviteId, InviteUse, Key, Role, ServerId, SessionId,
-    StreamId, Timestamp, User, UserId,
+    Change, ChannelId, GroupId, GroupKind, InviteId, InviteUse, Key, ReactionCount, Role, ServerId,
+    SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::contract::fixture::{apply, commit, edit, fence, fill, text};
 use crate::store::{BusLayout, Claim, IdWindow, NewUser, Store, Window};
@@ -182,7 +182,7 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
 }
 
 fn channel_changes() -> Vec<Change> {
-    let emoji = || "👍".to_owned();
+    let now = || ReactionCount::nobody("👍");
     let message = 1;
     vec![
         text("one"),
@@ -190,12 +190,14 @@ fn channel_changes() -> Vec<Change> {
         edit(message, "other"),
         Change::ReactionAdded {
             message,
-            emoji: emoji(),
+            now: now(),
         },
         Change::ReactionRemoved {
             message,
-            emoji: emoji(),
+            now: now(),
         },
+        Change::MessagePinned { message },
+        Change::MessageUnpinned { message },
         Change::MessageDeleted { message: 2 },
     ]
 }
@@ -204,6 +206,10 @@ async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel
     store.meta().await.unwrap();
     store.account("ada").await.unwrap().unwrap();
     assert_eq!(store.users(&[user]).await.unwrap().len(), 1);
+    let named = store.users_named(&["ada".to_owned()]).await.unwrap();
+    assert_eq!(named.len(), 1);
+    let reacting = store.reacting(channel, 1, "👍", user).await.unwrap();
+    assert!(reacting.first.is_empty());
     assert_eq!(store.group_of(channel).await.unwrap(), Some(group));
     assert!(store.group(group).await.unwrap().is_some());
     assert!(store.membership(user, group).await.unwrap().is_some());
@@ -221,6 +227,9 @@ async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel
         let sessions = window(below, SessionId::generate());
         let found = store.sessions(user, sessions, 9).await.unwrap();
         assert_eq!(found.len(), usize::from(below));
+        let users = window(below, UserId::generate());
+        let found = store.reactors(channel, 1, "👍", users, 9).await.unwrap();
+        assert_eq!(found, []);
         let groups = window(below, GroupId::generate());
         let found = store.memberships(user, groups, 9).await.unwrap();
         assert_eq!(found.len(), usize::from(below));
@@ -249,7 +258,7 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
         panic!("{stream} is no channel");
     };
     fill(store, stream, [fence(), fence()]).await;
-    assert_eq!(store.heads(&[stream]).await.unwrap(), [8]);
+    assert_eq!(store.heads(&[stream]).await.unwrap(), [10]);
     let entries = store.entries(stream, 0, 9, 9).await.unwrap();
     assert!(store.find(stream, entries[0].key).await.unwrap().is_some());
     assert!(store.find(stream, Key::unique()).await.unwrap().is_none());
@@ -262,6 +271,12 @@ async fn exercise_log(store: &dyn Store, stream: StreamId) {
         let page = store.messages(channel, window, 9).await.unwrap();
         assert_eq!(page.items.len(), 2);
     }
+    for window in [Window::Newest, Window::Before(9), Window::After(0)] {
+        let page = store.pinned(channel, window, 9).await.unwrap();
+        assert_eq!(page.items, []);
+    }
+    assert_eq!(store.versions(channel, 0, 9).await.unwrap().len(), 2);
+    assert_eq!(store.versions_at(channel, &[1]).await.unwrap().len(), 1);
     assert_eq!(store.messages_at(channel, &[1]).await.unwrap().len(), 1);
     assert_eq!(store.with_pending(&[stream]).await.unwrap(), [stream]);
     let pending = store.pending_in(stream, 0, 9).await.unwrap();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mongodb::Database;
 
-use super::{MongoStore, accounts, apply, groups, lease, moderation, schema};
+use super::{MongoStore, accounts, apply, groups, lease, moderation, reactions, schema};
 use crate::domain::{
-    Ban, ChannelId, Group, GroupId, Invite, InviteId, Key, Member, Membership, Restrictions, Seq,
-    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Group, GroupId, Invite, InviteId, Key, Member, Membership, Reacting,
+    Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
@@ -70,6 +70,31 @@ impl StateStore for MongoStore {
         call!(self.write: |database| apply::apply(database, stream, seq, &changes))
     }
 
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let emoji = emoji.to_owned();
+        call!(self.read: |database| {
+            reactions::reactors(database, (channel, message, &emoji), window, limit)
+        })
+    }
+
+    async fn reacting(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        user: UserId,
+    ) -> Result<Reacting, StoreError> {
+        let emoji = emoji.to_owned();
+        call!(self.read: |database| reactions::reacting(database, (channel, message, &emoji), user))
+    }
+
     async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError> {
         call!(self.write: |database| accounts::create(database, &user))
     }
@@ -82,6 +107,11 @@ impl StateStore for MongoStore {
     async fn users(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
         let ids = ids.to_vec();
         call!(self.read: |database| accounts::users(database, &ids))
+    }
+
+    async fn users_named(&self, usernames: &[String]) -> Result<Vec<User>, StoreError> {
+        let usernames = usernames.to_vec();
+        call!(self.read: |database| accounts::users_named(database, &usernames))
     }
 
     async fn session(&self, session: SessionId) -> Result<Option<Session>, StoreError> {

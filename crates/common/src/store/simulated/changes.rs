@@ -2,7 +2,7 @@
 
 use super::state::{ChannelRow, GroupRow, InviteRow, MemberRow, ReactionRow, State};
 use crate::domain::{
-    Change, Channel, GroupId, MessageState, Restrictions, Role, Seq, Timestamp, UserId,
+    Change, Channel, GroupId, Mentions, MessageState, Restrictions, Role, Seq, Timestamp, UserId,
 };
 use crate::store::StateChange;
 use crate::store::revision::{self, At, Reactors};
@@ -48,7 +48,8 @@ impl State {
             | StateChange::DeleteInvite { .. } => self.change_invite(seq, change),
             StateChange::EditMessage { .. }
             | StateChange::DeleteMessage { .. }
-            | StateChange::SetReaction { .. } => self.change_message(seq, change),
+            | StateChange::SetReaction { .. }
+            | StateChange::SetPinned { .. } => self.change_message(seq, change),
         }
     }
 
@@ -262,11 +263,12 @@ impl State {
                 channel,
                 message,
                 content,
+                mentions,
                 edited_at,
             } => {
                 let at = At::new(*channel, *message, seq);
                 if let Some(state) = self.older_message(at) {
-                    revision::edit(state, content.as_deref(), *edited_at);
+                    revision::edit(state, content.as_deref(), mentions, *edited_at);
                     state.applied = seq;
                 }
                 self.remove_copies(at, |copy| copy == seq);
@@ -292,6 +294,16 @@ impl State {
                 emoji,
                 present,
             } => self.react(At::new(*channel, *message, seq), *user, emoji, *present),
+            StateChange::SetPinned {
+                channel,
+                message,
+                pinned,
+            } => {
+                if let Some(state) = self.older_message(At::new(*channel, *message, seq)) {
+                    revision::pin(state, *pinned);
+                    state.applied = seq;
+                }
+            }
             _ => {}
         }
     }
@@ -345,9 +357,11 @@ impl State {
     fn remove_copies(&mut self, at: At, which: impl Fn(Seq) -> bool) {
         for entry in self.copies_of(at.channel, at.message) {
             if which(entry.seq)
-                && let Change::MessageEdited { content, .. } = &mut entry.change
+                && let Change::MessageEdited {
+                    content, mentions, ..
+                } = &mut entry.change
             {
-                *content = None;
+                (*content, *mentions) = (None, Mentions::default());
             }
         }
     }

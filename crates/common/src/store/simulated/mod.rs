@@ -105,7 +105,10 @@ through! {
     read entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
     read newest(stream: StreamId, limit: usize) -> Vec<Entry>;
     read messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
+    read pinned(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;
     read messages_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Message>;
+    read versions(channel: ChannelId, after: Seq, through: Seq) -> Vec<Version>;
+    read versions_at(channel: ChannelId, seqs: &[Seq]) -> Vec<Version>;
     read pending_in(stream: StreamId, after: Seq, limit: usize) -> Vec<Entry>;
     read with_pending(streams: &[StreamId]) -> Vec<StreamId>;
     read pending(before: Timestamp, after: Option<(StreamId, Seq)>, limit: usize) -> PendingPage;
@@ -165,9 +168,12 @@ through! {
     write agree(layout: BusLayout) -> BusLayout;
     write begin_epoch() -> u64;
     write lease(name: &str, holder: ServerId, lifetime: Duration) -> bool;
+    read reactors(channel: ChannelId, message: Seq, emoji: &str, window: IdWindow<UserId>, limit: usize) -> Vec<UserId>;
+    read reacting(channel: ChannelId, message: Seq, emoji: &str, user: UserId) -> Reacting;
     write create_user(user: NewUser) -> Option<Account>;
     read account(username: &str) -> Option<Account>;
     read users(ids: &[UserId]) -> Vec<User>;
+    read users_named(usernames: &[String]) -> Vec<User>;
     read session(session: SessionId) -> Option<Session>;
     read sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     write rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;

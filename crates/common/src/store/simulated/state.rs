@@ -1,6 +1,7 @@
 //! What the simulated database holds: plain maps, and the rules of the traits over them.
 
 mod log;
+mod reactions;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -336,6 +337,12 @@ impl State {
     pub(crate) fn users(&self, ids: &[UserId]) -> Vec<User> {
         let found = self.users.iter().filter(|(id, _)| ids.contains(id));
         found.map(|(_, row)| row.user.clone()).collect()
+    }
+
+    pub(crate) fn users_named(&self, usernames: &[String]) -> Vec<User> {
+        let named = |row: &&UserRow| usernames.contains(&row.user.username);
+        let found = self.users.values().filter(named);
+        found.map(|row| row.user.clone()).collect()
     }
 
     pub(crate) fn session(&self, session: SessionId) -> Option<Session> {

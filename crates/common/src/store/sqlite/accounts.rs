@@ -61,6 +61,24 @@ pub(super) fn users(connection: &Connection, ids: &[UserId]) -> Result<Vec<User>
     Ok(users)
 }
 
+pub(super) const NAMED: &str =
+    "SELECT id, username, display_name, created_at FROM users WHERE username = ?1";
+
+pub(super) fn users_named(
+    connection: &Connection,
+    usernames: &[String],
+) -> Result<Vec<User>, Failure> {
+    let snapshot = super::snapshot(connection)?;
+    let mut statement = connection.prepare_cached(NAMED)?;
+    let mut users = Vec::new();
+    for username in usernames {
+        let mut found = statement.query_and_then([username], user)?;
+        users.extend(found.next().transpose()?);
+    }
+    drop(snapshot);
+    Ok(users)
+}
+
 fn user(row: &Row<'_>) -> Result<User, Failure> {
     Ok(User {
         id: UserId::from_bytes(row.get(0)?),

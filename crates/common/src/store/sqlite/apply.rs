@@ -53,7 +53,8 @@ fn apply_one(connection: &Connection, seq: Seq, change: &StateChange) -> Result<
         | StateChange::DeleteChannel { .. } => change_channel(connection, seq, change),
         StateChange::EditMessage { .. }
         | StateChange::DeleteMessage { .. }
-        | StateChange::SetReaction { .. } => message_changes::apply(connection, seq, change),
+        | StateChange::SetReaction { .. }
+        | StateChange::SetPinned { .. } => message_changes::apply(connection, seq, change),
     }
 }
 

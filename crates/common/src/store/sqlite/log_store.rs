@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::messages::Which;
 use super::row::{self, ENTRY, signed};
 use super::{Failure, SqliteStore, messages, pending};
-use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp};
+use crate::domain::{ChannelId, Entry, Head, Key, Message, Seq, StreamId, Timestamp, Version};
 use crate::store::run::{NOT_A_RUN, copied_message, is_run};
 use crate::store::{
     Appended, Claim, LogStore, MarkPage, OldPage, Page, Pending, PendingPage, StoreError, Window,
@@ -62,8 +63,20 @@ impl LogStore for SqliteStore {
         window: Window,
         limit: usize,
     ) -> Result<Page<Message>, StoreError> {
-        self.read(move |connection| messages::page(connection, channel, window, limit))
+        self.read(move |connection| messages::page(connection, Which::All, channel, window, limit))
             .await
+    }
+
+    async fn pinned(
+        &self,
+        channel: ChannelId,
+        window: Window,
+        limit: usize,
+    ) -> Result<Page<Message>, StoreError> {
+        self.read(move |connection| {
+            messages::page(connection, Which::Pinned, channel, window, limit)
+        })
+        .await
     }
 
     async fn messages_at(
@@ -75,6 +88,28 @@ impl LogStore for SqliteStore {
         seqs.sort_unstable();
         seqs.dedup();
         self.read(move |connection| messages::at(connection, channel, &seqs))
+            .await
+    }
+
+    async fn versions(
+        &self,
+        channel: ChannelId,
+        after: Seq,
+        through: Seq,
+    ) -> Result<Vec<Version>, StoreError> {
+        self.read(move |connection| messages::versions(connection, channel, (after, through)))
+            .await
+    }
+
+    async fn versions_at(
+        &self,
+        channel: ChannelId,
+        seqs: &[Seq],
+    ) -> Result<Vec<Version>, StoreError> {
+        let mut seqs = seqs.to_vec();
+        seqs.sort_unstable();
+        seqs.dedup();
+        self.read(move |connection| messages::versions_at(connection, channel, &seqs))
             .await
     }
 

@@ -1,11 +1,11 @@
-//! Changes of messages: edits, deletions, reactions. The state stands in the message's own
+//! Changes of messages: edits, deletions, reactions, pins. The state stands in the message's own
 //! entry, guarded by its `applied`; who reacted stands in `reactions`.
 
 use rusqlite::{Connection, params};
 
 use super::Failure;
 use super::row::{self, signed};
-use crate::domain::{Change, Kind, MessageState, ReactionCount, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{Change, Kind, Mentions, MessageState, ReactionCount, Seq, StreamId, UserId};
 use crate::store::revision::{self, At, Reactors};
 use crate::store::{StateChange, doc};
 
@@ -19,10 +19,17 @@ pub(super) fn apply(
             channel,
             message,
             content,
+            mentions,
             edited_at,
         } => {
             let at = At::new(*channel, *message, seq);
-            edit(connection, at, content.as_deref(), *edited_at)
+            if let Some(mut state) = read_older(connection, at)? {
+                revision::edit(&mut state, content.as_deref(), mentions, *edited_at);
+                write(connection, at, state)?;
+            }
+            // What it holds has moved into the message, or is out of date: either way it goes
+            // from here.
+            remove_copies(connection, at, Copies::Of(at.seq))
         }
         StateChange::DeleteMessage { channel, message } => {
             delete(connection, At::new(*channel, *message, seq))
@@ -37,6 +44,11 @@ pub(super) fn apply(
             let at = At::new(*channel, *message, seq);
             react(connection, at, *user, emoji, *present)
         }
+        StateChange::SetPinned {
+            channel,
+            message,
+            pinned,
+        } => pin(connection, At::new(*channel, *message, seq), *pinned),
         _ => Ok(()),
     }
 }
@@ -45,20 +57,6 @@ impl At {
     fn stream(self) -> [u8; 17] {
         StreamId::from(self.channel).to_bytes()
     }
-}
-
-fn edit(
-    connection: &Connection,
-    at: At,
-    content: Option<&str>,
-    edited_at: Timestamp,
-) -> Result<(), Failure> {
-    if let Some(mut state) = read_older(connection, at)? {
-        revision::edit(&mut state, content, edited_at);
-        write(connection, at, state)?;
-    }
-    // The content has moved into the message, or is out of date: either way it goes from here.
-    remove_copies(connection, at, Copies::Of(at.seq))
 }
 
 fn delete(connection: &Connection, at: At) -> Result<(), Failure> {
@@ -77,7 +75,29 @@ fn delete(connection: &Connection, at: At) -> Result<(), Failure> {
             signed(at.message),
             signed(at.seq)
         ])?;
+    list_pin(connection, at, false)?;
     remove_copies(connection, at, Copies::All)
+}
+
+fn pin(connection: &Connection, at: At, pinned: bool) -> Result<(), Failure> {
+    let Some(mut state) = read_older(connection, at)? else {
+        return Ok(());
+    };
+    revision::pin(&mut state, pinned);
+    list_pin(connection, at, state.pinned)?;
+    write(connection, at, state)
+}
+
+fn list_pin(connection: &Connection, at: At, pinned: bool) -> Result<(), Failure> {
+    let sql = if pinned {
+        "INSERT INTO pins (s, pin) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+    } else {
+        "DELETE FROM pins WHERE s = ?1 AND pin = ?2"
+    };
+    connection
+        .prepare_cached(sql)?
+        .execute(params![at.stream(), signed(at.message)])?;
+    Ok(())
 }
 
 fn react(
@@ -166,7 +186,7 @@ enum Copies {
 pub(super) const COPIES: &str = "SELECT n, data FROM entries INDEXED BY entries_copies
     WHERE s = ?1 AND copy_of = ?2 AND (?3 IS NULL OR n = ?3)";
 
-/// Removes the message's content from entries of edits.
+/// Removes the message's content, and whom it mentions, from entries of edits.
 fn remove_copies(connection: &Connection, at: At, which: Copies) -> Result<(), Failure> {
     let mut holding = connection.prepare_cached(COPIES)?;
     let only = match which {
@@ -180,8 +200,11 @@ fn remove_copies(connection: &Connection, at: At, which: Copies) -> Result<(), F
         .collect::<Result<Vec<(Seq, String)>, Failure>>()?;
     for (seq, data) in found {
         let mut change = doc::decode(Kind::MessageEdited.as_str(), &data)?;
-        if let Change::MessageEdited { content, .. } = &mut change {
-            *content = None;
+        if let Change::MessageEdited {
+            content, mentions, ..
+        } = &mut change
+        {
+            (*content, *mentions) = (None, Mentions::default());
         }
         connection
             .prepare_cached("UPDATE entries SET data = ?3, copy_of = NULL WHERE s = ?1 AND n = ?2")?

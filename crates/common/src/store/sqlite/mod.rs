@@ -13,12 +13,15 @@ mod message_changes;
 mod messages;
 mod moderation;
 mod pending;
+mod reactions;
 mod readers;
 mod row;
 mod schema;
 mod state_store;
 mod writer;
 
+#[cfg(test)]
+mod deletion_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

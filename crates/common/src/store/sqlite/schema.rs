@@ -119,7 +119,8 @@ CREATE TABLE reactions (
 ) WITHOUT ROWID;
 ";
 
-/// Came after the others; an older database gets them when it is opened.
+/// Came after the others; an older database gets them when it is opened. `pins` repeats, for
+/// lists, what the messages say of themselves, and changes with them.
 const LATER_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS bus_layout (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -140,6 +141,11 @@ CREATE TABLE IF NOT EXISTS invites (
     applied INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS invites_of ON invites (grp, id) WHERE deleted = 0;
+CREATE TABLE IF NOT EXISTS pins (
+    s BLOB NOT NULL,
+    pin INTEGER NOT NULL,
+    PRIMARY KEY (s, pin)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS leases (
     name TEXT PRIMARY KEY,
     holder BLOB NOT NULL,
@@ -164,11 +170,12 @@ pub(super) fn connect_writer(path: &Path) -> Result<Connection, OpenError> {
     let connection = Connection::open_with_flags(path, flags)?;
     prepare(&connection)?;
     // Every commit is synced before it is acknowledged; 4,000 pages are 16 MB of log, and the
-    // file gives back what a long read made it grow by.
+    // file gives back what a long read made it grow by. What is deleted is overwritten, so that
+    // a deleted message is nowhere in the file.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF;
          PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
-         PRAGMA cache_size = -16000;",
+         PRAGMA cache_size = -16000; PRAGMA secure_delete = ON;",
     )?;
     create(&connection)?;
     Ok(connection)

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{DEADLINE, SqliteStore, accounts, apply, groups, moderation, schema};
+use super::{DEADLINE, SqliteStore, accounts, apply, groups, moderation, reactions, schema};
 use crate::domain::{
-    Ban, ChannelId, Group, GroupId, Invite, InviteId, Key, Member, Membership, Restrictions,
-    Rotation, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Group, GroupId, Invite, InviteId, Key, Member, Membership, Reacting,
+    Restrictions, Rotation, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
@@ -58,6 +58,35 @@ impl StateStore for SqliteStore {
             .await
     }
 
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let emoji = emoji.to_owned();
+        self.read(move |connection| {
+            reactions::reactors(connection, (channel, message, &emoji), window, limit)
+        })
+        .await
+    }
+
+    async fn reacting(
+        &self,
+        channel: ChannelId,
+        message: Seq,
+        emoji: &str,
+        user: UserId,
+    ) -> Result<Reacting, StoreError> {
+        let emoji = emoji.to_owned();
+        self.read(move |connection| {
+            reactions::reacting(connection, (channel, message, &emoji), user)
+        })
+        .await
+    }
+
     async fn create_user(&self, user: NewUser) -> Result<Option<Account>, StoreError> {
         self.write(move |connection| accounts::create(connection, &user))
             .await
@@ -74,6 +103,14 @@ impl StateStore for SqliteStore {
         ids.sort_unstable();
         ids.dedup();
         self.read(move |connection| accounts::users(connection, &ids))
+            .await
+    }
+
+    async fn users_named(&self, usernames: &[String]) -> Result<Vec<User>, StoreError> {
+        let mut usernames = usernames.to_vec();
+        usernames.sort_unstable();
+        usernames.dedup();
+        self.read(move |connection| accounts::users_named(connection, &usernames))
             .await
     }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use rusqlite::Connection;
 
+use super::messages::Which;
 use super::row::{self, Direction};
 use super::{
     OpenError, SqliteStore, accounts, groups, log_store, message_changes, messages, moderation,
-    pending, schema,
+    pending, reactions, schema,
 };
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
@@ -25,7 +26,7 @@ impl Scratch {
         Self(std::env::temp_dir().join(format!("tidings-store-{}", EntryId::generate())))
     }
 
-    fn database(&self) -> PathBuf {
+    pub(super) fn database(&self) -> PathBuf {
         self.0.join("nested").join("tidings.db")
     }
 
@@ -358,8 +359,11 @@ fn queries_take_their_index() {
     let connection = schema::connect_reader(&scratch.database()).unwrap();
     for (sql, index) in [
         (log_store::HEAD.to_owned(), "entries_position"),
-        (messages::before_sql(), "entries_messages"),
-        (messages::from_sql(), "entries_messages"),
+        (messages::before_sql(Which::All), "entries_messages"),
+        (messages::from_sql(Which::All), "entries_messages"),
+        (messages::versions_sql(), "entries_messages"),
+        (messages::before_sql(Which::Pinned), "PRIMARY KEY"),
+        (messages::from_sql(Which::Pinned), "entries_messages"),
         (pending::of_stream_sql(), "entries_pending"),
         (pending::ANY_SQL.to_owned(), "entries_pending"),
         (pending::of_all_sql(), "entries_pending"),
@@ -368,6 +372,7 @@ fn queries_take_their_index() {
         (pending::OLD_SQL.to_owned(), "entries_others"),
         (pending::UNDER_FLOOR.to_owned(), "entries_others"),
         (message_changes::COPIES.to_owned(), "entries_copies"),
+        (accounts::NAMED.to_owned(), "username"),
         (accounts::sessions_sql(Direction::Up), "sessions_of"),
         (accounts::sessions_sql(Direction::Down), "sessions_of"),
         (groups::members_sql(Direction::Up), "PRIMARY KEY"),
@@ -376,6 +381,8 @@ fn queries_take_their_index() {
         (moderation::bans_sql(Direction::Down), "members_banned"),
         (moderation::invites_sql(Direction::Up), "invites_of"),
         (moderation::invites_sql(Direction::Down), "invites_of"),
+        (reactions::reactors_sql(Direction::Up), "PRIMARY KEY"),
+        (reactions::reactors_sql(Direction::Down), "PRIMARY KEY"),
         (groups::memberships_sql(Direction::Up), "members_of"),
         (groups::memberships_sql(Direction::Down), "members_of"),
         (groups::STREAMS.to_owned(), "members_of"),

@@ -325,8 +325,12 @@ fn shown(entry: &Delta) -> Message {
             .unwrap_or_default()
             .to_owned(),
         reply_to: Value::Null,
+        quoted: Value::Null,
+        mentions: (Value::Null, Value::Null),
         created_at: entry.at.clone(),
         edited_at: Value::Null,
         deleted: false,
+        reactions: Vec::new(),
+        pinned: false,
     }
 }

@@ -1,7 +1,9 @@
 //! The log.
 
 use super::{Row, State, Stream};
-use crate::domain::{Change, ChannelId, Entry, Head, Key, Kind, Message, Seq, StreamId, Timestamp};
+use crate::domain::{
+    Change, ChannelId, Entry, Head, Key, Kind, Message, Seq, StreamId, Timestamp, Version,
+};
 use crate::store::mark_page::mark_page;
 use crate::store::old_page::old_page;
 use crate::store::run::{NOT_A_RUN, is_run};
@@ -104,14 +106,28 @@ impl State {
         window: Window,
         limit: usize,
     ) -> Page<Message> {
+        self.page_of(channel, |_| true, window, limit)
+    }
+
+    pub(crate) fn pinned(&self, channel: ChannelId, window: Window, limit: usize) -> Page<Message> {
+        self.page_of(channel, |message| message.state.pinned, window, limit)
+    }
+
+    fn page_of(
+        &self,
+        channel: ChannelId,
+        chosen: fn(&Message) -> bool,
+        window: Window,
+        limit: usize,
+    ) -> Page<Message> {
         let before = |seq: Seq, limit: usize| {
-            let older = self.messages_of(channel).rev();
+            let older = self.messages_of(channel).filter(chosen).rev();
             let mut page = page(older.filter(|message| message.seq < seq), limit);
             page.items.reverse();
             page
         };
         let from = |seq: Seq, limit| {
-            let newer = self.messages_of(channel);
+            let newer = self.messages_of(channel).filter(chosen);
             page(newer.filter(|message| message.seq >= seq), limit)
         };
         match window {
@@ -132,6 +148,17 @@ impl State {
         self.messages_of(channel)
             .filter(|message| seqs.contains(&message.seq))
             .collect()
+    }
+
+    pub(crate) fn versions(&self, channel: ChannelId, after: Seq, through: Seq) -> Vec<Version> {
+        let found = self.messages_of(channel);
+        let found = found.filter(|message| message.seq > after && message.seq <= through);
+        found.map(|message| Version::from(&message)).collect()
+    }
+
+    pub(crate) fn versions_at(&self, channel: ChannelId, seqs: &[Seq]) -> Vec<Version> {
+        let found = self.messages_at(channel, seqs);
+        found.iter().map(Version::from).collect()
     }
 
     fn pending_rows(&self) -> impl Iterator<Item = (&Row, Timestamp)> {
