@@ -45,6 +45,11 @@ impl Scene {
         self.eve.post(&path, &json!({"content": "x"})).await
     }
 
+    async fn mentions_everyone(&self) -> Result<bool> {
+        let sent = self.eve.send(&self.group.channel, "@everyone").await?;
+        Ok(sent["mentions_everyone"] == true)
+    }
+
     fn message(&self, seq: u64) -> String {
         format!("/v1/channels/{}/messages/{seq}", self.group.channel)
     }
@@ -90,7 +95,11 @@ async fn mutes(scene: &Scene) -> Result<()> {
     let content = json!({"content": "x"});
     let edited = scene.eve.patch(&scene.message(seq), &content).await?;
     edited.problem(403, "forbidden")?;
+    let reaction = format!("{}/reactions/ok", scene.message(seq));
+    let reacted = scene.eve.put(&reaction, &json!({})).await?;
+    reacted.problem(403, "forbidden")?;
     scene.deletes(&mute).await?;
+    scene.eve.put(&reaction, &json!({})).await?.ok()?;
     scene.eve.patch(&scene.message(seq), &content).await?.ok()?;
     ensure!(scene.says().await?.status == 201);
     Ok(())
@@ -115,10 +124,20 @@ async fn roles(scene: &Scene) -> Result<()> {
     }
     scene.remembers().await?;
     scene.put(&scene.of_eve(), json!({"role": "admin"})).await?;
+    ensure!(scene.mentions_everyone().await?);
+    let pin = format!("{}/pin", scene.message(seqs[1]));
+    scene.eve.put(&pin, &json!({})).await?.ok()?;
     ensure!(scene.eve.delete(&scene.message(seqs[0])).await?.status == 204);
     scene
         .put(&scene.of_eve(), json!({"role": "member"}))
         .await?;
+    ensure!(!scene.mentions_everyone().await?);
+    for refused in [
+        scene.eve.put(&pin, &json!({})).await?,
+        scene.eve.delete(&pin).await?,
+    ] {
+        refused.problem(403, "forbidden")?;
+    }
     let refused = scene.eve.delete(&scene.message(seqs[1])).await?;
     refused.problem(403, "forbidden")?;
     let bans = scene.eve.get(&scene.path("bans")).await?;

@@ -24,6 +24,8 @@ const COLUMNS: [&str; 8] = [
     "member of a direct conversation",
     "stranger to it",
 ];
+/// What is done even if it is ignored.
+const MENTION: &str = "mention everyone";
 /// A time that does not come during the test.
 const LATER: u64 = 3600;
 
@@ -40,10 +42,7 @@ async fn everybody_is_told_what_the_table_says() -> Result<()> {
             for (action, verdicts) in rows {
                 let expected = verdicts[column];
                 let told = scene.ask(action).await?;
-                let is_so = match expected {
-                    "yes" => (200..300).contains(&told.status),
-                    status => told.status.to_string() == status,
-                };
+                let is_so = is_as_expected(action, expected, &told);
                 let (status, text) = (told.status, told.text());
                 ensure!(
                     is_so,
@@ -65,6 +64,22 @@ async fn everybody_is_told_what_the_table_says() -> Result<()> {
     });
     try_join_all(columns).await?;
     Ok(())
+}
+
+fn is_as_expected(action: &str, expected: &str, told: &Answer) -> bool {
+    let done = (200..300).contains(&told.status);
+    match expected {
+        "yes" if action == MENTION => done && mentions_everyone(told) == json!(true),
+        "yes" => done,
+        "ignored" => done && mentions_everyone(told) == json!(false),
+        status => told.status.to_string() == status,
+    }
+}
+
+/// Null of what is no message.
+fn mentions_everyone(told: &Answer) -> Value {
+    let message = told.json().unwrap_or_default();
+    message["mentions_everyone"].clone()
 }
 
 /// The table's rows: the action, and a verdict for each column.
@@ -232,6 +247,7 @@ impl Scene {
             "read" => self.read().await,
             "send a message" => self.send(Method::POST, &messages, content).await,
             "send in spite of slow mode" => self.send_again().await,
+            MENTION => self.mention_everyone(&messages).await,
             "edit one's message" => {
                 self.send(Method::PATCH, &message(self.own[0]), content)
                     .await
@@ -242,6 +258,22 @@ impl Scene {
             }
             "delete one's message" => self.call(Method::DELETE, &message(self.own[1])).await,
             "delete another's message" => self.call(Method::DELETE, &message(self.others[1])).await,
+            "react" => {
+                let path = format!("{}/reactions/ok", message(self.others[0]));
+                self.send(Method::PUT, &path, nothing).await
+            }
+            "take a reaction back" => {
+                let path = format!("{}/reactions/ok", message(self.others[0]));
+                self.call(Method::DELETE, &path).await
+            }
+            "pin" => {
+                let path = format!("{}/pin", message(self.others[0]));
+                self.send(Method::PUT, &path, nothing).await
+            }
+            "unpin" => {
+                let path = format!("{}/pin", message(self.others[0]));
+                self.call(Method::DELETE, &path).await
+            }
             "change the group" => {
                 self.send(
                     Method::PATCH,
@@ -347,9 +379,18 @@ impl Scene {
             format!("/v1/channels/{channel}"),
             format!("/v1/channels/{channel}/messages"),
             format!("/v1/channels/{channel}/messages/{}", self.others[0]),
+            format!(
+                "/v1/channels/{channel}/messages/{}/reactions/ok",
+                self.others[0]
+            ),
+            format!("/v1/channels/{channel}/pins"),
+            format!("/v1/channels/{channel}/buckets/0"),
         ] {
             told.push(self.who.get(&path).await?);
         }
+        let compare = format!("/v1/channels/{channel}/buckets/compare");
+        let held = json!({"digests": {"0": "none"}});
+        told.push(self.who.post(&compare, &held).await?);
         let body = json!({"cursor": {format!("g:{id}"): 0}, "only": true});
         let found = self.who.post("/v1/sync", &body).await?.ok()?;
         let last = told.pop().context("an answer")?;
@@ -359,6 +400,22 @@ impl Scene {
             "{found}"
         );
         Ok(last)
+    }
+
+    /// An edit and a message are told the same; the message is returned.
+    async fn mention_everyone(&self, messages: &str) -> Result<Answer> {
+        let body = json!({"content": "@everyone"});
+        let own = format!("{messages}/{}", self.own[0]);
+        let edited = self.send(Method::PATCH, &own, body.clone()).await?;
+        let told = self.send(Method::POST, messages, body).await?;
+        ensure!(
+            edited.status / 100 == told.status / 100
+                && mentions_everyone(&edited) == mentions_everyone(&told),
+            "{}, and {}",
+            edited.text(),
+            told.text()
+        );
+        Ok(told)
     }
 
     async fn send_again(&self) -> Result<Answer> {

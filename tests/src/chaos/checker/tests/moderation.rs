@@ -103,6 +103,19 @@ fn the_muted_who_write_are_found() {
         story.append(delta("c:1", 12, "message.edited", "bob", data), 51);
     });
     assert!(edits.contains(&Rule::Forbidden), "{edits:?}");
+    let reacts = broken(|story| {
+        mute(story, "u");
+        let react = Change::React {
+            channel: "1".to_owned(),
+            message: 4,
+            emoji: "👍".to_owned(),
+            reacts: true,
+        };
+        story.operation("bob", react, 50, ok(Value::Null));
+        let data = json!({"message": 4, "emoji": "👍", "count": 1, "users": ["bob"]});
+        story.append(delta("c:1", 12, "reaction.added", "bob", data), 51);
+    });
+    assert!(reacts.contains(&Rule::Forbidden), "{reacts:?}");
 }
 
 /// Who is no admin sees of a ban that there is something, or a removal, and never a name.
