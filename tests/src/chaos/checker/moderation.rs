@@ -30,8 +30,8 @@ pub(super) fn the_banned_stay_out(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Behind the fence of a mute its user neither writes nor edits nor reacts before its end, unless another
-/// change of it had been asked for by then.
+/// Behind the fence of a mute its user neither writes nor edits nor reacts before its end, unless
+/// another change of it had been asked for by then.
 pub(super) fn the_muted_are_silent(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (id, group) in &case.log.groups {
@@ -90,7 +90,10 @@ fn written<'a>(
     let entries = entries.map(|(_, entry)| &**entry);
     entries.filter(move |entry| {
         let by_muted = entry.actor.as_deref() == mute.data["user"].as_str();
-        let is_said = matches!(&*entry.kind, "message.created" | "message.edited" | "reaction.added");
+        let is_said = matches!(
+            &*entry.kind,
+            "message.created" | "message.edited" | "reaction.added"
+        );
         // Both are of one form, so they compare as texts.
         let before_end = *entry.at < *until;
         by_muted && is_said && before_end && {
