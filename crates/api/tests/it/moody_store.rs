@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings_common::domain::{
-    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership, Message,
-    Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
-    Version,
+    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
+    Message, Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User,
+    UserId, Version,
 };
 use tidings_common::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::Calls;
 use crate::domain::{
-    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership, Message,
-    Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
-    Version,
+    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
+    Message, Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User,
+    UserId, Version,
 };
 use crate::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,

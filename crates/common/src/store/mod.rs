@@ -34,9 +34,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership, Message,
-    Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
-    Version,
+    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
+    Message, Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User,
+    UserId, Version,
 };
 
 /// The append-only log. All reads see only what is durably committed.
