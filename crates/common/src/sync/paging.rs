@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tidings_common::domain::{Cursor, Seq, StreamId};
+use crate::domain::{Cursor, Seq, StreamId};
+use crate::wire::ResetReason;
 
 /// Most deltas of one stream in a row while others wait.
 const TURN: usize = 100;
@@ -11,16 +12,6 @@ const TURN: usize = 100;
 const PAGE_BYTES: usize = 1024 * 1024;
 /// Who lacks more of a stream than this reads the state instead.
 const TOO_FAR_BEHIND: Seq = 10_000;
-
-/// Why a position cannot be continued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ResetReason {
-    Expired,
-    Gone,
-    Ahead,
-    Restored,
-    Behind,
-}
 
 /// What a cursor lacks.
 #[derive(Debug, Default, PartialEq, Eq)]
