@@ -29,9 +29,8 @@ pub(crate) async fn sync(
     Ok(Answer::ok().json(in_time(answer).await?))
 }
 
-/// A ticket for one realtime connection, so that no long-lived token appears in an address.
-/// `events_url` and `poll_url` are null until this server offers Server-Sent Events and long
-/// polling.
+/// A ticket for one realtime connection, so that no long-lived token appears in an address: good
+/// for `url` or `events_url`, once. Polls take the access token.
 #[utoipa::path(
     tag = "sync",
     request_body(content = Option<wire::Empty>),
@@ -48,13 +47,14 @@ pub(crate) async fn create_ticket(
 }
 
 fn shown_ticket(issued: &IssuedTicket) -> wire::RealtimeTicket {
+    let base = &issued.base_url;
     // http → ws, https → wss.
-    let base = issued.base_url.strip_prefix("http").unwrap_or_default();
+    let after_http = base.strip_prefix("http").unwrap_or_default();
     let (p, ticket) = (issued.partition, issued.ticket.expose_secret());
     wire::RealtimeTicket {
-        url: format!("ws{base}/v1/ws?p={p}&ticket={ticket}"),
-        events_url: None,
-        poll_url: None,
+        url: format!("ws{after_http}/v1/ws?p={p}&ticket={ticket}"),
+        events_url: format!("{base}/v1/events?p={p}&ticket={ticket}"),
+        poll_url: format!("{base}/v1/poll?p={p}"),
         ticket: ticket.to_owned(),
         p,
         expires_in: issued.expires_in_secs,
