@@ -9,7 +9,11 @@
 //!    A delta of an unknown stream and the frame `resume` start a whole sync.
 //! 5. A lost connection is made again at once, then with growing random delays; close codes
 //!    that say so end the device.
+//!
+//! The connection is a WebSocket, a stream of events, or a poll after another, as the device's
+//! [`Way`] says. A poll is a sync that waits: whatever it is answered with is taken as that is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,22 +25,22 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agenda::Agenda;
-use crate::catch_up::{CatchUp, TakeUp};
 use crate::client::{Client, number, text};
-use crate::failure;
+use crate::failure::{self, Refused};
+use crate::fetch::{self, First, Found};
 use crate::observer::{Happened, Observer};
 use crate::replica::{Cursor, Delta, Offered, Replica};
-use crate::socket::{Event, Socket};
-use crate::view::Part;
+use crate::socket::Event;
 use crate::wait::SOON;
+use crate::way::{Leg, Line, Transport, Way, poll_at};
 
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Close codes after which a client does not come back.
 const FINAL: [u16; 7] = [4003, 4009, 4010, 1003, 1007, 1008, 1009];
 const TOKEN_EXPIRED: u16 = 4001;
-/// Steps of a sync that may wait for the device.
-const SYNC_STEPS: usize = 4;
+/// How long a poll waits.
+const POLL: Duration = Duration::from_secs(25);
 
 /// What a device holds and what happened to it.
 #[derive(Debug, Default)]
@@ -45,6 +49,8 @@ pub struct Record {
     /// Connected, and caught up with the heads at the time of connecting.
     pub live: bool,
     pub connections: usize,
+    /// Those over each transport.
+    pub transports: BTreeMap<Transport, usize>,
     pub syncs: usize,
     /// Why the server asked to resume, each time.
     pub resumes: Vec<String>,
@@ -60,6 +66,8 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Device {
     pub client: Client,
+    /// How it connects, when it does so next.
+    pub way: Way,
     record: watch::Sender<Record>,
     observer: Option<Arc<dyn Observer>>,
     running: Option<(CancellationToken, JoinHandle<()>)>,
@@ -71,7 +79,16 @@ impl Device {
     /// # Errors
     /// It is not live in time.
     pub async fn start(client: &Client) -> Result<Self> {
+        Self::start_by(client, Way::over(Transport::WebSocket)).await
+    }
+
+    /// Like [`Device::start`], connected in this way.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_by(client: &Client, way: Way) -> Result<Self> {
         let mut device = Self::new(client, None);
+        device.way = way;
         device.come_back();
         device.until("live", |record| record.live).await?;
         Ok(device)
@@ -86,6 +103,7 @@ impl Device {
         };
         Self {
             client: client.clone(),
+            way: Way::over(Transport::WebSocket),
             record: watch::Sender::new(record),
             observer,
             running: None,
@@ -112,6 +130,7 @@ impl Device {
         tell(self.observer.as_deref(), Happened::Back);
         let link = Link {
             client: self.client.clone(),
+            way: self.way.clone(),
             record: self.record.clone(),
             observer: self.observer.clone(),
         };
@@ -215,27 +234,17 @@ impl Drop for Device {
 /// The running part of a device.
 struct Link {
     client: Client,
+    way: Way,
     record: watch::Sender<Record>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 /// How a connection ended.
 enum End {
+    /// At once, on another way.
+    Hop,
     Again,
     Never(String),
-}
-
-/// What a sync found, in the order in which it is to be taken.
-enum Found {
-    Deltas(Vec<Value>),
-    TakenUp {
-        stream: String,
-        head: u64,
-        part: Part,
-        /// Go back to `head` if need be: what is held cannot be continued.
-        reset: bool,
-    },
-    Gone(String),
 }
 
 impl Link {
@@ -243,12 +252,21 @@ impl Link {
         let work = async {
             let mut failures = 0;
             loop {
-                let end = self.connection().await;
+                let leg = self.way.next();
+                let end = match leg.stay {
+                    // To hop on is to let go in the middle of whatever it is.
+                    Some(stay) => tokio::select! {
+                        end = self.connection(&leg) => end,
+                        () = self.stayed(&leg, stay) => Ok(End::Hop),
+                    },
+                    None => self.connection(&leg).await,
+                };
                 if self.record.borrow().live {
                     failures = 0;
                 }
                 self.record.send_modify(|record| record.live = false);
                 match end {
+                    Ok(End::Hop) => continue,
                     Ok(End::Again) => {}
                     Ok(End::Never(why)) => {
                         self.record.send_modify(|record| record.ended = Some(why));
@@ -277,21 +295,32 @@ impl Link {
         tell(self.observer.as_deref(), what);
     }
 
+    async fn stayed(&self, leg: &Leg, stay: Duration) {
+        if leg.patient {
+            let mut records = self.record.subscribe();
+            // The sender is here, so this does not fail.
+            drop(records.wait_for(|record| record.live).await);
+        }
+        tokio::time::sleep(stay).await;
+    }
+
     /// One connection, from the ticket to the end.
-    async fn connection(&self) -> Result<End> {
+    async fn connection(&self, leg: &Leg) -> Result<End> {
         let Some(ticket) = self.ticket().await? else {
             return Ok(End::Never("the session has ended".to_owned()));
         };
-        let (mut socket, hello) = Socket::open(&ticket, None).await?;
-        self.record.send_modify(|record| record.connections += 1);
-        self.tell(Happened::Connected);
+        if leg.transport == Transport::Poll {
+            return self.polls(leg, &ticket).await;
+        }
+        let (mut line, hello) = Line::open(leg, &ticket).await?;
+        self.connected(leg);
         let background = Duration::from_secs(number(&hello, "sync_secs")?);
 
         let mut sync = Some(self.sync(None));
         let mut agenda = Agenda::new(Instant::now(), background);
         loop {
             tokio::select! {
-                event = socket.next() => match event? {
+                event = line.next() => match event? {
                     Event::Frame(frame) => {
                         if let Some(wait) = self.frame(&frame)? {
                             agenda.sync_after(Instant::now(), wait);
@@ -327,6 +356,56 @@ impl Link {
             }
             agenda.note_gaps(Instant::now(), sync.is_some(), !self.gaps().is_empty());
         }
+    }
+
+    /// One poll after another. The first does not wait, so that the device is soon live.
+    async fn polls(&self, leg: &Leg, ticket: &Value) -> Result<End> {
+        let (client, path) = poll_at(leg, ticket, &self.client)?;
+        let mut wait = Duration::ZERO;
+        self.connected(leg);
+        loop {
+            let cursor = self.record.borrow().replica.cursor.clone();
+            let first = First::Poll {
+                client: client.clone(),
+                path: path.clone(),
+                timeout: wait,
+            };
+            let mut polled = fetch::sync(&self.client, cursor, false, first);
+            while let Some(found) = polled.recv().await {
+                match found {
+                    // A stream that ended and began again is in the answer to the next poll.
+                    Ok(found) => drop(self.take(found)?),
+                    Err(error) => return self.refused(error).await,
+                }
+            }
+            wait = POLL;
+            self.record.send_modify(|record| {
+                record.replica.drop_unknown();
+                record.syncs += 1;
+                record.live = true;
+            });
+            self.tell(Happened::Live);
+        }
+    }
+
+    /// What an answer means that is none.
+    async fn refused(&self, error: anyhow::Error) -> Result<End> {
+        let status = error
+            .downcast_ref::<Refused>()
+            .map(|refused| refused.status);
+        match status {
+            Some(401) => self.closed(Some(TOKEN_EXPIRED)).await,
+            Some(409) => Ok(End::Never("another connection took its place".to_owned())),
+            _ => Err(error),
+        }
+    }
+
+    fn connected(&self, leg: &Leg) {
+        self.record.send_modify(|record| {
+            record.connections += 1;
+            *record.transports.entry(leg.transport).or_default() += 1;
+        });
+        self.tell(Happened::Connected);
     }
 
     /// A ticket; `None` if the session has ended.
@@ -444,59 +523,12 @@ impl Link {
         result.context("the change was made")?
     }
 
-    /// Starts a sync of everything, or of these streams alone. What it finds comes through the
-    /// channel; its end is the sync's.
+    /// Starts a sync of everything, or of these streams alone.
     fn sync(&self, gaps: Option<Cursor>) -> mpsc::Receiver<Result<Found>> {
-        let (found, receiver) = mpsc::channel(SYNC_STEPS);
-        let client = self.client.clone();
         let only = gaps.is_some();
         let cursor = gaps.unwrap_or_else(|| self.record.borrow().replica.cursor.clone());
-        tokio::spawn(async move {
-            if let Err(error) = catch_up(&client, cursor, only, &found).await {
-                found.send(Err(error)).await.ok(); // The connection may have ended first.
-            }
-        });
-        receiver
+        fetch::sync(&self.client, cursor, only, First::Sync)
     }
-}
-
-/// Pages through what the cursor lacks, then reads the state of what it cannot continue.
-async fn catch_up(
-    client: &Client,
-    cursor: Cursor,
-    only: bool,
-    found: &mpsc::Sender<Result<Found>>,
-) -> Result<()> {
-    let mut sync = CatchUp::new(cursor, only);
-    loop {
-        let answer = client.post("/v1/sync", &sync.request()).await?.ok()?;
-        let page = sync.answered(&answer)?;
-        for stream in page.gone {
-            found.send(Ok(Found::Gone(stream))).await?;
-        }
-        found.send(Ok(Found::Deltas(page.deltas))).await?;
-        if page.last {
-            break;
-        }
-    }
-    for TakeUp {
-        stream,
-        head,
-        reset,
-    } in sync.to_take_up()
-    {
-        let what = match Part::fetch(client, &stream).await? {
-            Some(part) => Found::TakenUp {
-                stream,
-                head,
-                part,
-                reset,
-            },
-            None => Found::Gone(stream),
-        };
-        found.send(Ok(what)).await?;
-    }
-    Ok(())
 }
 
 fn tell(observer: Option<&dyn Observer>, what: Happened) {
