@@ -4,9 +4,11 @@
 //! 2. `POST /v1/sync` with the cursor, page by page up to the heads of the first answer. What
 //!    comes live in the meantime is offered at once; what does not follow yet waits.
 //! 3. A stream that the cursor lacks, or that was reset, is taken up: its head is known from
-//!    the sync, then its state is read over HTTP, then the deltas behind that head apply.
+//!    the sync, then its state is read over HTTP, then the deltas behind that head apply. What
+//!    was read of a stream that ended meanwhile is dropped.
 //! 4. A gap that lasts 400 ms and a random bit is filled by a sync of the streams concerned.
-//!    A delta of an unknown stream and the frame `resume` start a whole sync.
+//!    A whole sync is started by the frame `resume` and by deltas of a stream that the cursor
+//!    lacks, whether they come or have waited when it ended.
 //! 5. A lost connection is made again at once, then with growing random delays; close codes
 //!    that say so end the device.
 //!
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agenda::Agenda;
+use crate::catch_up::CatchUp;
 use crate::client::{Client, number, text};
 use crate::failure::{self, Refused};
 use crate::fetch::{self, First, Found};
@@ -333,9 +336,7 @@ impl Link {
                     }
                 },
                 found = next_of(&mut sync), if sync.is_some() => match found {
-                    Some(found) => if self.take(found?)? {
-                        agenda.sync_after(Instant::now(), Duration::ZERO);
-                    },
+                    Some(found) => self.take(found?)?,
                     None => {
                         sync = None;
                         self.record.send_modify(|record| {
@@ -347,14 +348,17 @@ impl Link {
                 },
                 () = tokio::time::sleep_until(agenda.whole_at), if sync.is_none() => {
                     agenda.begin_whole(Instant::now());
-                    self.record.send_modify(|record| record.replica.drop_unknown());
                     sync = Some(self.sync(None));
                 }
                 () = until(agenda.gap_at), if sync.is_none() => {
                     sync = Some(self.sync(Some(self.gaps())));
                 }
             }
-            agenda.note_gaps(Instant::now(), sync.is_some(), !self.gaps().is_empty());
+            let now = Instant::now();
+            if self.record.borrow().replica.lacks_streams() {
+                agenda.sync_after(now, Duration::ZERO);
+            }
+            agenda.note_gaps(now, sync.is_some(), !self.gaps().is_empty());
         }
     }
 
@@ -364,23 +368,21 @@ impl Link {
         let mut wait = Duration::ZERO;
         self.connected(leg);
         loop {
-            let cursor = self.record.borrow().replica.cursor.clone();
             let first = First::Poll {
                 client: client.clone(),
                 path: path.clone(),
                 timeout: wait,
             };
-            let mut polled = fetch::sync(&self.client, cursor, false, first);
+            let mut polled = fetch::sync(&self.client, &self.record, self.whole(), first);
             while let Some(found) = polled.recv().await {
                 match found {
-                    // A stream that ended and began again is in the answer to the next poll.
-                    Ok(found) => drop(self.take(found)?),
+                    // Streams that it lacks are in the answer to the next poll.
+                    Ok(found) => self.take(found)?,
                     Err(error) => return self.refused(error).await,
                 }
             }
             wait = POLL;
             self.record.send_modify(|record| {
-                record.replica.drop_unknown();
                 record.syncs += 1;
                 record.live = true;
             });
@@ -421,12 +423,12 @@ impl Link {
         answer.ok().map(Some)
     }
 
-    /// Takes a frame; answers after which time a whole sync is needed, if it is.
+    /// Takes a frame; answers after which time the server wants a whole sync, if it does.
     fn frame(&self, frame: &Value) -> Result<Option<Duration>> {
         match frame["type"].as_str() {
             Some("delta") => {
-                let unknown = self.offer(frame, true)? == Offered::Unknown;
-                Ok(unknown.then_some(Duration::ZERO))
+                self.offer(frame, true)?;
+                Ok(None)
             }
             Some("resume") => {
                 let reason = text(frame, "reason")?.to_owned();
@@ -473,22 +475,19 @@ impl Link {
         self.change(|record| record.replica.offer(delta))
     }
 
-    /// Takes what a sync found; answers whether another one is needed, because there were
-    /// deltas of a stream that the cursor lacks: one that ended and began again in between.
-    fn take(&self, found: Found) -> Result<bool> {
+    /// Takes what a sync found.
+    fn take(&self, found: Found) -> Result<()> {
         match found {
             Found::Deltas(deltas) => {
-                let mut unknown = false;
                 for delta in &deltas {
                     let offered = self.offer(delta, false)?;
                     ensure!(offered != Offered::Gap, "a sync left a hole before {delta}");
-                    unknown |= offered == Offered::Unknown;
                 }
-                Ok(unknown)
+                Ok(())
             }
             Found::Gone(stream) => self.change(|record| {
                 record.replica.gone(&stream);
-                Ok(false)
+                Ok(())
             }),
             Found::TakenUp {
                 stream,
@@ -500,10 +499,7 @@ impl Link {
                     let stream = stream.clone();
                     self.tell(Happened::Reset { stream });
                 }
-                self.change(|record| {
-                    record.replica.take_found(&stream, head, part, reset)?;
-                    Ok(false)
-                })
+                self.change(|record| record.replica.take_found(&stream, head, part, reset))
             }
         }
     }
@@ -525,9 +521,18 @@ impl Link {
 
     /// Starts a sync of everything, or of these streams alone.
     fn sync(&self, gaps: Option<Cursor>) -> mpsc::Receiver<Result<Found>> {
-        let only = gaps.is_some();
-        let cursor = gaps.unwrap_or_else(|| self.record.borrow().replica.cursor.clone());
-        fetch::sync(&self.client, cursor, only, First::Sync)
+        let sync = match gaps {
+            Some(gaps) => CatchUp::new(gaps, true),
+            None => self.whole(),
+        };
+        fetch::sync(&self.client, &self.record, sync, First::Sync)
+    }
+
+    /// A sync of everything, which is yet to be asked for.
+    fn whole(&self) -> CatchUp {
+        self.record
+            .send_modify(|record| record.replica.drop_unknown());
+        CatchUp::new(self.record.borrow().replica.cursor.clone(), false)
     }
 }
 

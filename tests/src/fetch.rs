@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::Value;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::catch_up::{CatchUp, TakeUp};
 use crate::client::Client;
-use crate::replica::Cursor;
+use crate::device::Record;
 use crate::view::Part;
 
 /// Steps of a sync that may wait for the device.
@@ -39,21 +39,21 @@ pub enum First {
     },
 }
 
-/// Starts a sync from this cursor, of the streams in it alone or (`only` false) of everything.
-/// What it finds comes through the channel; its end is the sync's.
+/// Starts a sync. What it finds comes through the channel; its end is the sync's. Whose state it
+/// begins to read goes into the record at once.
 pub fn sync(
     client: &Client,
-    cursor: Cursor,
-    only: bool,
+    record: &watch::Sender<Record>,
+    sync: CatchUp,
     first: First,
 ) -> mpsc::Receiver<Result<Found>> {
     let (found, receiver) = mpsc::channel(STEPS);
-    let client = client.clone();
+    let (client, record) = (client.clone(), record.clone());
     tokio::spawn(async move {
         // Whoever asked may have gone, and needs nothing then.
         let asked = found.clone();
         let work = async {
-            if let Err(error) = catch_up(&client, cursor, only, first, &found).await {
+            if let Err(error) = catch_up(&client, &record, sync, first, &found).await {
                 found.send(Err(error)).await.ok(); // The connection may have ended first.
             }
         };
@@ -68,12 +68,11 @@ pub fn sync(
 /// Pages through what the cursor lacks, then reads the state of what it cannot continue.
 async fn catch_up(
     client: &Client,
-    cursor: Cursor,
-    only: bool,
+    record: &watch::Sender<Record>,
+    mut sync: CatchUp,
     first: First,
     found: &mpsc::Sender<Result<Found>>,
 ) -> Result<()> {
-    let mut sync = CatchUp::new(cursor, only);
     let mut polled = match first {
         First::Sync => None,
         First::Poll {
@@ -107,6 +106,7 @@ async fn catch_up(
         reset,
     } in sync.to_take_up()
     {
+        record.send_modify(|record| record.replica.begin_reading(&stream));
         let what = match Part::fetch(client, &stream).await? {
             Some(part) => Found::TakenUp {
                 stream,

@@ -1,7 +1,7 @@
 //! What one device holds: its cursor, the deltas it applied, those that wait beyond a gap, and
 //! the state they add up to. The rules of the client algorithm, without a connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -64,6 +64,8 @@ pub struct Replica {
     /// Deltas that came a second time.
     pub duplicates: usize,
     waiting: BTreeMap<String, BTreeMap<u64, Delta>>,
+    /// Streams whose state is being read, and that have not ended since the reading began.
+    reading: BTreeSet<String>,
 }
 
 impl Delta {
@@ -140,12 +142,21 @@ impl Replica {
         self.apply_waiting(stream)
     }
 
-    /// A sync found that the stream is to be taken up. `reset`: go back to `head` if need be,
-    /// for what is held cannot be continued.
+    /// The state of a stream that a sync found begins to be read.
+    pub fn begin_reading(&mut self, stream: &str) {
+        self.reading.insert(stream.to_owned());
+    }
+
+    /// What was read of a stream that a sync found, since [`Replica::begin_reading`]. `reset`: go
+    /// back to `head` if need be, for what is held cannot be continued.
     ///
     /// # Errors
     /// As [`Replica::take_up`].
     pub fn take_found(&mut self, stream: &str, head: u64, part: Part, reset: bool) -> Result<()> {
+        // The stream may have ended in the meantime. If it came back, another sync finds it.
+        if !self.reading.remove(stream) {
+            return Ok(());
+        }
         // A channel created in the meantime may be further already.
         let position = self.cursor.get(stream);
         if reset || position.is_none_or(|position| *position < head) {
@@ -162,8 +173,9 @@ impl Replica {
         }
     }
 
+    /// What waits of it stays: its return may be among it.
     fn forget(&mut self, stream: &str) {
-        self.waiting.remove(stream);
+        self.reading.remove(stream);
         self.view.forget(stream);
         if self.cursor.remove(stream).is_some() {
             self.history.push(Step::Gone {
@@ -172,8 +184,16 @@ impl Replica {
         }
     }
 
-    /// Forgets deltas of streams that the cursor still lacks after a whole sync: they are not
-    /// the user's any more.
+    /// Whether deltas wait of streams that the cursor lacks, new ones or such as ended and came
+    /// back: a whole sync is needed.
+    #[must_use]
+    pub fn lacks_streams(&self) -> bool {
+        let mut streams = self.waiting.keys();
+        streams.any(|stream| !self.cursor.contains_key(stream))
+    }
+
+    /// Drops the deltas of streams that the cursor lacks, before a whole sync is asked for: it
+    /// finds those that are the user's, with heads that cover these deltas.
     pub fn drop_unknown(&mut self) {
         let cursor = &self.cursor;
         self.waiting.retain(|stream, _| cursor.contains_key(stream));
@@ -333,6 +353,31 @@ mod tests {
         replica.gone("g:2");
         assert_eq!(replica.cursor, Cursor::new());
         assert_eq!(replica.view, View::default());
+    }
+
+    #[test]
+    fn what_was_read_of_a_stream_that_ended_meanwhile_is_dropped() {
+        let mut replica = replica(3);
+        for (ends, expected) in [(false, Some(&7)), (true, None)] {
+            replica.begin_reading("c:1");
+            if ends {
+                replica.gone("c:1");
+            }
+            let part = Part::Messages(BTreeMap::new());
+            replica.take_found("c:1", 7, part, true).unwrap();
+            assert_eq!(replica.cursor.get("c:1"), expected);
+        }
+    }
+
+    #[test]
+    fn what_waits_of_a_stream_that_ended_asks_for_a_sync() {
+        let mut replica = replica(3);
+        replica.offer(delta(5)).unwrap();
+        assert!(!replica.lacks_streams());
+        replica.gone("c:1");
+        assert!(replica.lacks_streams());
+        replica.drop_unknown();
+        assert!(!replica.lacks_streams());
     }
 
     #[test]

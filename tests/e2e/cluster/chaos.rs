@@ -11,7 +11,7 @@ use tidings_tests::started;
 #[tokio::test]
 async fn a_quiet_run_leaves_nothing_to_find() -> Result<()> {
     let cluster = started!(Cluster::with(&[("telemetry.log_filter", "warn")]).await);
-    let options = Options::new(fastrand::u64(..), Duration::from_secs(12));
+    let options = Options::new(fastrand::u64(..), Duration::from_secs(8));
     let length = options.length;
     let (history, truth) = run(&cluster.api, cluster.every_api(), &options, async |_| {
         tokio::time::sleep(length).await;

@@ -25,7 +25,7 @@ const SENDERS: usize = 3;
 
 #[tokio::test]
 async fn a_removed_member_is_out_and_a_new_one_misses_nothing() -> Result<()> {
-    race(20).await
+    race(8).await
 }
 
 mod long {

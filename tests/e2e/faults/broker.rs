@@ -19,13 +19,16 @@ struct Times {
     redis_away: Duration,
     alarm: Duration,
     partition: Duration,
+    /// How often the broker closes all connections.
+    rounds: usize,
 }
 
 const SECONDS: Times = Times {
     broker_away: Duration::from_secs(4),
-    redis_away: Duration::from_secs(8),
-    alarm: Duration::from_secs(6),
-    partition: Duration::from_secs(6),
+    redis_away: Duration::from_secs(6),
+    alarm: Duration::from_secs(5),
+    partition: Duration::from_secs(4),
+    rounds: 2,
 };
 
 const MINUTES: Times = Times {
@@ -33,6 +36,7 @@ const MINUTES: Times = Times {
     redis_away: Duration::from_secs(120),
     alarm: Duration::from_secs(60),
     partition: Duration::from_secs(60),
+    rounds: 5,
 };
 
 #[tokio::test]
@@ -79,7 +83,7 @@ async fn blocked(times: &Times) -> Result<()> {
     let people = People::of(&cluster).await?;
     let load = Load::start(&people, &cluster.every_api(), 4);
     load.flows(20).await?;
-    close_connections(&stack, &people, &load).await?;
+    close_connections(&stack, &people, &load, times.rounds).await?;
     raise_alarm(&stack, &cluster, &people, &load, times.alarm).await?;
     part(&cluster, &people, &load, times.partition).await?;
     let sent = load.stop().await?;
@@ -151,11 +155,16 @@ async fn lose_redis(
     people.catch_up().await
 }
 
-/// Five times; afterwards there are no more bindings than before.
-async fn close_connections(stack: &Stack, people: &People, load: &Load) -> Result<()> {
+/// Afterwards there are no more bindings than before.
+async fn close_connections(
+    stack: &Stack,
+    people: &People,
+    load: &Load,
+    rounds: usize,
+) -> Result<()> {
     let before = bindings(stack).await?;
     ensure!(!before.is_empty(), "nothing is bound");
-    for _ in 0..5 {
+    for _ in 0..rounds {
         stack.broker.close_all_connections().await?;
         load.flows(10).await?;
     }

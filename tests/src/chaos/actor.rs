@@ -52,6 +52,14 @@ impl Actor {
         }
     }
 
+    /// The same user at another device.
+    #[must_use]
+    pub fn other(&mut self) -> Self {
+        let name = self.unique();
+        let seed = self.random.u64(..);
+        Self::new(self.world.clone(), self.client.clone(), name, seed)
+    }
+
     /// A text that nobody else uses in this run.
     pub fn unique(&mut self) -> String {
         self.count += 1;

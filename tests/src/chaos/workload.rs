@@ -96,14 +96,23 @@ async fn edit(actor: &mut Actor, channel: String) {
     let Some(message) = message(actor, &channel, true) else {
         return send(actor, channel).await;
     };
-    let content = actor.unique();
-    actor
-        .perform(Change::Edit {
-            channel,
-            message,
-            content,
-        })
-        .await;
+    let mut edit = || Change::Edit {
+        channel: channel.clone(),
+        message,
+        content: actor.unique(),
+    };
+    let (first, second) = (edit(), edit());
+    match actor.random.u8(..100) {
+        0..60 => drop(actor.perform(first).await),
+        60..85 => at_once(actor, first, second).await,
+        _ => at_once(actor, first, Change::Delete { channel, message }).await,
+    }
+}
+
+/// Two changes of the same user at the same time, as from two devices.
+async fn at_once(actor: &mut Actor, first: Change, second: Change) {
+    let mut other = actor.other();
+    tokio::join!(actor.perform(first), other.perform(second));
 }
 
 async fn delete(actor: &mut Actor, channel: String) {

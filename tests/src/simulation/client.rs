@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::agenda::Agenda;
 use crate::catch_up::{CatchUp, Page, TakeUp};
-use crate::replica::{Cursor, Delta, Offered, Replica};
+use crate::replica::{Cursor, Delta, Replica};
 use crate::view::Part;
 
 /// Since the beginning of the schedule.
@@ -46,9 +46,14 @@ impl Client {
     pub(super) fn connect(&mut self, now: Time, background: Duration) {
         self.connection = Some(Connection {
             agenda: Agenda::new(now, background),
-            sync: Some(CatchUp::new(self.replica.cursor.clone(), false)),
+            sync: Some(self.whole_sync()),
             to_take_up: Vec::new(),
         });
+    }
+
+    fn whole_sync(&mut self) -> CatchUp {
+        self.replica.drop_unknown();
+        CatchUp::new(self.replica.cursor.clone(), false)
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -82,17 +87,15 @@ impl Client {
             let after = Duration::from_millis(frame["after_ms"].as_u64().unwrap_or_default());
             self.connection().agenda.sync_after(now, after);
         } else {
-            self.offer(now, frame)?;
+            self.offer(frame)?;
         }
-        self.note_gaps(now);
+        self.note_missing(now);
         Ok(())
     }
 
-    fn offer(&mut self, now: Time, value: &Value) -> Result<()> {
-        if let Some(delta) = Delta::parse(value)?
-            && self.replica.offer(delta)? == Offered::Unknown
-        {
-            self.connection().agenda.sync_after(now, Duration::ZERO);
+    fn offer(&mut self, value: &Value) -> Result<()> {
+        if let Some(delta) = Delta::parse(value)? {
+            self.replica.offer(delta)?;
         }
         Ok(())
     }
@@ -105,7 +108,7 @@ impl Client {
             self.replica.gone(&stream);
         }
         for delta in &deltas {
-            self.offer(now, delta)?;
+            self.offer(delta)?;
         }
         if last {
             let connection = self.connection();
@@ -113,7 +116,7 @@ impl Client {
             connection.to_take_up = sync.to_take_up().collect();
             connection.to_take_up.reverse();
         }
-        self.note_gaps(now);
+        self.note_missing(now);
         Ok(())
     }
 
@@ -128,7 +131,7 @@ impl Client {
             Some(part) => self.replica.take_found(&stream, head, part, reset)?,
             None => self.replica.gone(&stream),
         }
-        self.note_gaps(now);
+        self.note_missing(now);
         Ok(())
     }
 
@@ -138,13 +141,11 @@ impl Client {
         let connection = self.connection();
         if connection.agenda.whole_at <= now {
             connection.agenda.begin_whole(now);
-            self.replica.drop_unknown();
-            let cursor = self.replica.cursor.clone();
-            self.connection().sync = Some(CatchUp::new(cursor, false));
+            self.connection().sync = Some(self.whole_sync());
         } else {
             connection.sync = Some(CatchUp::new(gaps, true));
         }
-        self.note_gaps(now);
+        self.note_missing(now);
     }
 
     /// Gaps in the streams that the cursor has, with the position before each.
@@ -154,9 +155,12 @@ impl Client {
             .collect()
     }
 
-    fn note_gaps(&mut self, now: Time) {
-        let gaps = !self.gaps().is_empty();
+    fn note_missing(&mut self, now: Time) {
+        let (lacking, gaps) = (self.replica.lacks_streams(), !self.gaps().is_empty());
         let connection = self.connection();
+        if lacking {
+            connection.agenda.sync_after(now, Duration::ZERO);
+        }
         let syncing = connection.sync.is_some() || !connection.to_take_up.is_empty();
         connection.agenda.note_gaps(now, syncing, gaps);
     }

@@ -5,7 +5,7 @@
 //! known to be committed, by the acknowledgement of the batch before or by a read of the head;
 //! one batch per stream is in flight.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,9 +21,10 @@ use super::announcer::{Announcer, Complete};
 use super::append::{Append, AppendError, Committed, Draft, NotValid};
 use super::completion::Completion;
 use super::metrics::LogMetrics;
+use super::setback::Setback;
 use super::trace;
 use crate::clock::Clock;
-use crate::domain::{Entry, EntryId, Head, Seq, StreamId};
+use crate::domain::{Entry, EntryId, Head, Key, Seq, StreamId};
 use crate::store::{Store, StoreError};
 
 /// Appends that may wait for one stream; one more is answered `Unavailable`. Derived entries may
@@ -35,13 +36,6 @@ const BATCH_LIMIT: usize = 256;
 const HEAD_LIFETIME: Duration = Duration::from_secs(300);
 /// Locks over which streams are spread.
 const SHARDS: usize = 64;
-/// Longest pause after losing a race; a winner is not slowed down by the losers' next try, so
-/// there is nothing to gain from waiting longer.
-const RACE_PAUSE_MS: u64 = 8;
-/// Longest pauses after an unknown outcome: the first, doubling up to the last.
-const FIRST_PAUSE_MS: u64 = 8;
-const LAST_PAUSE_MS: u64 = 500;
-
 pub(super) struct Appenders {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -77,37 +71,7 @@ struct Memory {
     head: Option<(Head, Instant)>,
     /// Every pending entry up to here has been applied.
     applied: Seq,
-    /// What went wrong with the last batch.
     setback: Setback,
-}
-
-#[derive(Default, Clone, Copy)]
-enum Setback {
-    #[default]
-    None,
-    /// Another process was faster.
-    Race,
-    /// So many unknown outcomes in a row.
-    Unknown(u32),
-}
-
-impl Setback {
-    /// How long to wait before the next try, with full jitter.
-    fn pause(self) -> Duration {
-        let most = match self {
-            Self::None => return Duration::ZERO,
-            Self::Race => RACE_PAUSE_MS,
-            Self::Unknown(times) => (FIRST_PAUSE_MS << times.min(10)).min(LAST_PAUSE_MS),
-        };
-        Duration::from_millis(fastrand::u64(0..=most))
-    }
-
-    fn unknown_again(self) -> Self {
-        match self {
-            Self::None | Self::Race => Self::Unknown(0),
-            Self::Unknown(times) => Self::Unknown(times.saturating_add(1)),
-        }
-    }
 }
 
 /// An append and who waits for it.
@@ -303,9 +267,8 @@ impl Appenders {
         match self.store.append(entries).instrument(span).await {
             Ok(appended) => {
                 self.metrics.batches.observe(appended.landed as f64);
-                let mut again = self.landed(stream, run, appended.landed, memory).await;
-                again.append(&mut batch);
-                again
+                self.landed(stream, run, appended.landed, batch, memory)
+                    .await
             }
             Err(error @ StoreError::Uncertain(_)) => {
                 tracing::warn!(
@@ -345,7 +308,8 @@ impl Appenders {
 
     /// Takes from `batch` what can be committed together: each entry validated at the head it
     /// will follow. A proposal that reads the stream's state can only be first, for the
-    /// state is that at the committed head. The refused are answered here.
+    /// state is that at the committed head. Copies of what is in the run already stay behind, to
+    /// be answered with it. The refused are answered here.
     async fn validate(
         &self,
         stream: StreamId,
@@ -355,7 +319,13 @@ impl Appenders {
     ) -> Vec<(Waiting, Entry)> {
         let mut run: Vec<(Waiting, Entry)> = Vec::new();
         let mut position = head;
+        let mut keys = HashSet::new();
+        let mut copies = Vec::new();
         while let Some(waiting) = batch.pop_front() {
+            if !keys.insert(waiting.append.key) {
+                copies.push(waiting);
+                continue;
+            }
             let validated = if waiting.append.proposal.reads_state() {
                 if !run.is_empty() {
                     batch.push_front(waiting);
@@ -396,6 +366,9 @@ impl Appenders {
                 }
             }
         }
+        for copy in copies.into_iter().rev() {
+            batch.push_front(copy);
+        }
         run
     }
 
@@ -422,51 +395,80 @@ impl Appenders {
     }
 
     /// The first `landed` of `run` are committed: completes, answers and announces them.
-    /// Finds out about the one that was refused; returns it (unless it is answered) and those
-    /// behind it.
+    /// Finds out about the one that was refused. Returns it (unless it is answered), those
+    /// behind it and `rest`, without those that repeat what is known to be in.
     async fn landed(
         &self,
         stream: StreamId,
-        run: Vec<(Waiting, Entry)>,
+        mut run: Vec<(Waiting, Entry)>,
         landed: usize,
+        rest: VecDeque<Waiting>,
         memory: &mut Memory,
     ) -> VecDeque<Waiting> {
-        let mut again = VecDeque::new();
+        let mut again: VecDeque<_> = run.drain(landed..).map(|(waiting, _)| waiting).collect();
+        let complete = again.is_empty();
+        again.extend(rest);
+        let repeated: HashSet<Key> = again.iter().map(|waiting| waiting.append.key).collect();
+        let mut known = Vec::new();
         let mut to_announce = Vec::with_capacity(landed);
-        let complete = landed == run.len();
-        for (index, (waiting, entry)) in run.into_iter().enumerate() {
-            if index < landed {
-                if let Some((head, _)) = &mut memory.head {
-                    *head = entry.head();
-                }
-                to_announce.extend(self.complete(waiting, entry, false, memory).await);
-            } else {
-                again.push_back(waiting);
+        for (waiting, entry) in run {
+            if let Some((head, _)) = &mut memory.head {
+                *head = entry.head();
             }
+            if repeated.contains(&entry.key) {
+                known.push(entry.clone());
+            }
+            to_announce.extend(self.complete(waiting, entry, false, memory).await);
         }
         // All are answered before the first waits for room.
         self.peers().announcer.enqueue(to_announce).await;
         memory.setback = Setback::None;
-        if complete {
-            return again;
+        if !complete {
+            memory.head = None;
+            known.extend(self.find_refused(stream, &mut again, memory).await);
         }
-        memory.head = None;
-        let Some(refused) = again.pop_front() else {
-            return again;
-        };
+        self.answer_copies(again, &known, memory).await
+    }
+
+    /// Looks the first of `again`, which the store refused, up. None: another process was
+    /// faster, or the look-up failed and it is answered.
+    async fn find_refused(
+        &self,
+        stream: StreamId,
+        again: &mut VecDeque<Waiting>,
+        memory: &mut Memory,
+    ) -> Option<Entry> {
+        let refused = again.front()?;
         match self.store.find(stream, refused.append.key).await {
-            Ok(Some(entry)) => self.answer_with(refused, entry, memory).await,
             Ok(None) => {
-                // Another process was faster.
                 self.metrics.races.inc();
                 memory.setback = Setback::Race;
-                again.push_front(refused);
+                None
             }
+            Ok(found) => found,
             Err(error) => {
-                refuse_all([refused], stream, &error);
+                refuse_all(again.pop_front(), stream, &error);
+                None
             }
         }
-        again
+    }
+
+    /// Answers those that have the key of an entry which is `known` to be in; returns the
+    /// others.
+    async fn answer_copies(
+        &self,
+        waiting: VecDeque<Waiting>,
+        known: &[Entry],
+        memory: &mut Memory,
+    ) -> VecDeque<Waiting> {
+        let mut others = VecDeque::with_capacity(waiting.len());
+        for waiting in waiting {
+            match known.iter().find(|entry| entry.key == waiting.append.key) {
+                Some(entry) => self.answer_with(waiting, entry.clone(), memory).await,
+                None => others.push_back(waiting),
+            }
+        }
+        others
     }
 
     /// Before a mutation is refused its key is looked up: its first result is the answer.

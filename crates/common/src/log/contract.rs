@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::Span;
@@ -27,6 +28,7 @@ macro_rules! log_contract {
             what_may_still_land_is_never_refused,
             a_replay_in_mid_batch_gets_the_first_entry,
             fifty_copies_at_once_are_one_message,
+            copies_that_wait_are_answered_together,
             the_same_key_with_another_body_is_refused,
             a_replay_is_answered_though_a_rule_would_refuse_it_now,
             a_repetition_of_what_was_refused_is_decided_anew,
@@ -298,6 +300,44 @@ pub(crate) async fn fifty_copies_at_once_are_one_message(store: Arc<dyn Store>) 
     }
     assert_eq!(firsts, 1);
     assert_eq!(world.channel_entries().await.len(), 1);
+}
+
+pub(crate) async fn copies_that_wait_are_answered_together(store: Arc<dyn Store>) {
+    let world = Arc::new(World::new(store, &[]).await);
+    let gate = Gate::new();
+    let faults = Faults::on_append([Fault::Pause(gate.clone())]);
+    let log = world.process_with(&faults);
+    let (ours, theirs) = (Key::unique(), Key::unique());
+    let held_up = spawn_send(&world, &log, Key::unique(), "held up");
+    gate.reached().await;
+    // One is new, the other came in by another process.
+    let first = world.send_with(&world.log, world.owner, theirs, "theirs");
+    let first = first.await.unwrap();
+    let send = |key, text| (0..50).map(move |_| (key, text));
+    let copies = send(ours, "ours").chain(send(theirs, "theirs"));
+    let copies: Vec<_> = copies
+        .map(|(key, text)| spawn_send(&world, &log, key, text))
+        .collect();
+    let other_body = spawn_send(&world, &log, ours, "not ours");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    gate.open();
+    held_up.await.unwrap().unwrap();
+    let mut seqs = BTreeMap::new();
+    for copy in copies {
+        let committed = copy.await.unwrap().unwrap();
+        let replays: &mut Vec<bool> = seqs.entry(committed.entry.seq).or_default();
+        replays.push(committed.replayed);
+    }
+    let firsts = |replays: &Vec<bool>| replays.iter().filter(|replayed| !**replayed).count();
+    let expected = [(first.entry.seq, 0), (3, 1)];
+    let found: Vec<_> = seqs.iter().map(|(seq, all)| (*seq, firsts(all))).collect();
+    assert_eq!(found, expected);
+    let other_body = other_body.await.unwrap();
+    assert!(matches!(other_body, Err(AppendError::KeyReused)));
+    assert_eq!(world.channel_entries().await.len(), 3);
+    // The held-up one loses its place, then both kinds go together; with room for a bad start.
+    let calls = faults.calls.load(Ordering::Relaxed);
+    assert!(calls <= 12, "{calls} appends and look-ups for 102 sends");
 }
 
 pub(crate) async fn the_same_key_with_another_body_is_refused(store: Arc<dyn Store>) {

@@ -15,6 +15,7 @@ mod groups;
 mod metrics;
 mod publisher;
 mod revocations;
+mod setback;
 mod trace;
 
 #[cfg(test)]

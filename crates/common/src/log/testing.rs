@@ -2,6 +2,7 @@
 //! and a few mutations.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(super) enum Fault {
 pub(super) struct Faults {
     pub(super) append: Arc<Mutex<VecDeque<Fault>>>,
     pub(super) apply: Arc<Mutex<VecDeque<Fault>>>,
+    /// Appends and look-ups that were made.
+    pub(super) calls: Arc<AtomicUsize>,
 }
 
 impl Faults {
@@ -93,6 +96,7 @@ macro_rules! through {
 through! {
     LogStore {
         async fn append(&self, mut run: Vec<Entry>) -> Result<Appended, StoreError> {
+            self.faults.calls.fetch_add(1, Ordering::Relaxed);
             let fault = self.faults.append.lock().unwrap().pop_front();
             match fault {
                 None => self.inner.append(run).await,
@@ -113,10 +117,14 @@ through! {
                 }
             }
         }
+
+        async fn find(&self, stream: StreamId, key: Key) -> Result<Option<Entry>, StoreError> {
+            self.faults.calls.fetch_add(1, Ordering::Relaxed);
+            self.inner.find(stream, key).await
+        }
     }
     fn head(stream: StreamId) -> Head;
     fn heads(streams: &[StreamId]) -> Vec<Seq>;
-    fn find(stream: StreamId, key: Key) -> Option<Entry>;
     fn entries(stream: StreamId, after: Seq, through: Seq, limit: usize) -> Vec<Entry>;
     fn newest(stream: StreamId, limit: usize) -> Vec<Entry>;
     fn messages(channel: ChannelId, window: Window, limit: usize) -> Page<Message>;

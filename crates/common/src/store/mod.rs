@@ -163,6 +163,7 @@ pub trait LogStore: Send + Sync {
     /// Where entries that are no messages were committed before `before`. Looks at the next
     /// `limit` entries that are no messages after `after`, in the order of
     /// [`LogStore::pending`], and in each stream no further than to the first that is younger.
+    /// One whose time cannot be read goes with the first behind it that is old.
     async fn old_entries(
         &self,
         before: Timestamp,

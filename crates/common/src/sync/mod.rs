@@ -9,6 +9,8 @@ mod request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
+
 use crate::domain::{Cursor, Seq, StreamId, UserId};
 use crate::log::{Applied, fill_in};
 use crate::store::{Store, StoreError};
@@ -83,9 +85,16 @@ impl Sync {
             lanes,
         } = Gap::between(&from.cursor, &heads, restored);
         let mut pager = Pager::new(lanes, from.limit);
-        while let Some(read) = pager.next() {
-            let items = self.read(read).await?;
-            pager.accept(read, items);
+        loop {
+            let reads = pager.upcoming();
+            if reads.is_empty() {
+                break;
+            }
+            let items = reads.iter().map(|read| self.read(*read));
+            let items = try_join_all(items).await?;
+            for (read, items) in reads.into_iter().zip(items) {
+                pager.accept(read, items);
+            }
         }
         let page = pager.finish();
         for stream in page.expired {

@@ -8,6 +8,8 @@ use crate::wire::ResetReason;
 
 /// Most deltas of one stream in a row while others wait.
 const TURN: usize = 100;
+/// Streams that are read at the same time for one page.
+const AT_ONCE: usize = 8;
 /// Most bytes of deltas in an answer, but one delta is always given.
 const PAGE_BYTES: usize = 1024 * 1024;
 /// Who lacks more of a stream than this reads the state instead.
@@ -31,6 +33,13 @@ pub(super) struct Lane {
     /// What the client holds, or has been given.
     pub(super) at: Seq,
     pub(super) head: Seq,
+}
+
+impl Lane {
+    /// Whether it is given out to its end before the next has its turn.
+    fn goes_on(&self) -> bool {
+        matches!(self.stream, StreamId::User(_) | StreamId::Group(_))
+    }
 }
 
 impl Gap {
@@ -86,7 +95,7 @@ pub(super) struct Item<D> {
     pub(super) bytes: usize,
 }
 
-/// Fills one page, turn by turn: ask what to read, read it, hand it over.
+/// Fills one page, round by round: ask what to read, read it, hand it over.
 #[derive(Debug)]
 pub(super) struct Pager<D> {
     lanes: VecDeque<Lane>,
@@ -122,23 +131,40 @@ impl<D> Pager<D> {
         }
     }
 
-    /// None: the page is complete.
-    pub(super) fn next(&self) -> Option<Read> {
-        let lane = self.lanes.front()?;
-        let room = self.limit.saturating_sub(self.page.len());
-        if self.full || room == 0 {
-            return None;
+    /// What to read next, of several streams at once, as far as it does not depend on what the
+    /// reads before it bring. Empty: the page is complete.
+    pub(super) fn upcoming(&self) -> Vec<Read> {
+        let mut reads = Vec::new();
+        let mut room = self.limit.saturating_sub(self.page.len());
+        if self.full {
+            return reads;
         }
-        let most = Seq::try_from(room.min(TURN)).unwrap_or(Seq::MAX);
-        Some(Read {
-            stream: lane.stream,
-            after: lane.at,
-            through: lane.head.min(lane.at.saturating_add(most)),
-        })
+        for lane in self.lanes.iter().take(AT_ONCE) {
+            if room == 0 {
+                break;
+            }
+            let most = Seq::try_from(room.min(TURN)).unwrap_or(Seq::MAX);
+            let through = lane.head.min(lane.at.saturating_add(most));
+            reads.push(Read {
+                stream: lane.stream,
+                after: lane.at,
+                through,
+            });
+            room -= usize::try_from(through - lane.at).unwrap_or(room);
+            if lane.goes_on() && through < lane.head {
+                break;
+            }
+        }
+        reads
     }
 
-    /// Takes what was read for the last [`Pager::next`], ascending.
+    /// Takes what was read, ascending: once for each of [`Pager::upcoming`], in its order.
     pub(super) fn accept(&mut self, read: Read, items: Vec<Item<D>>) {
+        // What a page has no room for stays where it is.
+        let next = self.lanes.front();
+        if self.full || next.is_none_or(|lane| lane.stream != read.stream) {
+            return;
+        }
         let Some(mut lane) = self.lanes.pop_front() else {
             return;
         };
@@ -162,9 +188,10 @@ impl<D> Pager<D> {
         if lane.at == lane.head {
             return;
         }
-        match lane.stream {
-            StreamId::User(_) | StreamId::Group(_) => self.lanes.push_front(lane),
-            StreamId::Channel(_) | StreamId::Sessions => self.lanes.push_back(lane),
+        if lane.goes_on() {
+            self.lanes.push_front(lane);
+        } else {
+            self.lanes.push_back(lane);
         }
     }
 

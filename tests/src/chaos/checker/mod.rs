@@ -4,6 +4,7 @@
 //! but the two limits in `time` and the one in `pushes`.
 
 mod access;
+mod contents;
 mod log;
 mod matching;
 mod order;
@@ -128,6 +129,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(order::real_time(&case));
     findings.extend(state::devices_end_fresh(&case));
     findings.extend(state::no_lost_update(&case));
+    findings.extend(contents::no_lost_update(&case));
     findings.extend(state::refused_for_a_reason(&case));
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(access::only_members(&case));

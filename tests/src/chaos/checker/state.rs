@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::log::Stream;
 use super::{Case, Finding, Rule};
-use crate::chaos::history::{Change, Moment, Operation, Outcome, Truth};
+use crate::chaos::history::{Change, Operation, Outcome, Truth};
 use crate::replica::Delta;
 use crate::view::{Group, Messages};
 
@@ -57,8 +57,7 @@ fn ends_of(case: &Case<'_>, user: &str) -> BTreeMap<String, u64> {
     ends
 }
 
-/// A change with `If-Match` follows exactly that version; a content that was acknowledged is
-/// only gone if a later change took its place.
+/// A change with `If-Match` follows exactly that version.
 pub(super) fn no_lost_update(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, operation) in case.history.operations.iter().enumerate() {
@@ -76,7 +75,6 @@ pub(super) fn no_lost_update(case: &Case<'_>) -> Vec<Finding> {
             findings.push(Finding::new(Rule::LostUpdate, what));
         }
     }
-    findings.extend(contents(case));
     findings
 }
 
@@ -122,38 +120,6 @@ pub(super) fn refused_for_a_reason(case: &Case<'_>) -> Vec<Finding> {
             let around = case.log.around(&stream, wanted);
             let what = format!("{}; {around}", case.history.describe(operation));
             findings.push(Finding::new(Rule::Refused, what));
-        }
-    }
-    findings
-}
-
-/// A message shows the content of an edit after which no other was asked for.
-fn contents(case: &Case<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for ((channel, message), edits) in &case.edits {
-        let stream = format!("c:{channel}");
-        let Some(entry) = case.log.entry(&stream, *message) else {
-            continue;
-        };
-        let shown = entry.data["content"].as_str().unwrap_or_default();
-        let complete = case
-            .log
-            .streams
-            .get(&stream)
-            .is_some_and(|stream| stream.complete);
-        if shown.is_empty() || !complete {
-            continue; // Deleted: then there is nothing that an edit could have changed.
-        }
-        let shows = |edit: &&&Operation| matches!(&edit.change, Change::Edit { content, .. } if content == shown);
-        let last = edits.iter().find(shows);
-        let since = last.map_or(Moment::ZERO, |last| last.answered);
-        let overwritten = edits
-            .iter()
-            .find(|edit| edit.is_ok() && edit.invoked > since);
-        if let Some(edit) = overwritten {
-            let described = case.history.describe(edit);
-            let what = format!("{stream} {message} shows {shown:?}; gone is {described}");
-            findings.push(Finding::new(Rule::LostUpdate, what));
         }
     }
     findings

@@ -1,4 +1,6 @@
-//! The installation of a schedule: processes that come and go over one store and one bus.
+//! The installation of a schedule: processes that come and go over one store and one bus. The
+//! relay is a copy of the worker's loop and not that loop itself, because the worker's crate
+//! depends on this one, and the simulated store and bus are private to this one's tests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

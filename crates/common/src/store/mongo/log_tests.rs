@@ -281,3 +281,24 @@ async fn entries_that_cannot_be_read_are_passed_over() {
         "{error:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_whose_time_cannot_be_read_goes_with_the_old_ones_behind_it() {
+    let Some(scratch) = Scratch::new() else {
+        return;
+    };
+    let store = scratch.open().await;
+    let stream = channel();
+    fill(&store, stream, (0..3).map(|_| fence())).await;
+    let entries = scratch.database().await.collection::<Document>(ENTRIES);
+    let which = doc! { "s": stream_name(stream), "n": 2_i64 };
+    let damage = doc! { "$set": { "at": "yesterday" } };
+    entries.update_one(which, damage).await.unwrap();
+    let page = store.old_entries(at(99), None, 9).await.unwrap();
+    let found: Vec<_> = page
+        .streams
+        .iter()
+        .map(|old| (old.first, old.through))
+        .collect();
+    assert_eq!(found, [(1, 3)]);
+}

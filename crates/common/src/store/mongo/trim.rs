@@ -86,7 +86,7 @@ pub(super) async fn old(
         .projection(doc! { "_id": 0, "s": 1, "n": 1, "at": 1 });
     let looked_at = collect(finding, limit, |stored| {
         let (stream, seq) = (field::stream(stored, "s")?, field::unsigned(stored, "n")?);
-        Ok((stream, seq, field::timestamp(stored, "at")?))
+        Ok((stream, seq, field::timestamp(stored, "at").ok()))
     });
     let looked_at = looked_at.await?;
     Ok(old_page(&looked_at, before, looked_at.len() >= limit))

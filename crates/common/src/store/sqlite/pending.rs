@@ -240,7 +240,7 @@ pub(super) fn old(
     let looked_at: Vec<_> = statement
         .query_and_then(params![stream, seq, row::limit(limit)], |row| {
             let (stream, seq) = position(row)?;
-            Ok::<_, Failure>((stream, seq, row::timestamp(row, 2)?))
+            Ok::<_, Failure>((stream, seq, row::timestamp(row, 2).ok()))
         })?
         .collect::<Result<_, _>>()?;
     Ok(old_page(&looked_at, before, looked_at.len() >= limit))

@@ -247,6 +247,31 @@ async fn unreadable_entries_are_left_out_of_what_is_pending() {
 }
 
 #[tokio::test]
+async fn an_entry_whose_time_cannot_be_read_goes_with_the_old_ones_behind_it() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    let stream = channel();
+    let fence = |seq| Entry {
+        change: Change::MembersChanged { gv: 1 },
+        ..message(stream, seq)
+    };
+    store.append((1..=3).map(fence).collect()).await.unwrap();
+    let spoil = |connection: &Connection| {
+        connection.execute("UPDATE entries SET at = 'yesterday' WHERE n = 2", [])?;
+        Ok(())
+    };
+    store.write(spoil).await.unwrap();
+    let far = Timestamp::from_millis(i64::MAX);
+    let page = store.old_entries(far, None, 9).await.unwrap();
+    let found: Vec<_> = page
+        .streams
+        .iter()
+        .map(|old| (old.first, old.through))
+        .collect();
+    assert_eq!(found, [(1, 3)]);
+}
+
+#[tokio::test]
 async fn of_a_stream_what_is_pending_comes_up_to_what_cannot_be_read() {
     let scratch = Scratch::new();
     let store = scratch.open();

@@ -22,15 +22,20 @@ type Page = Filled<(StreamId, Seq)>;
 fn page(heads: &BTreeMap<StreamId, Seq>, cursor: &Cursor, limit: usize, bytes: usize) -> Page {
     let gap = Gap::between(cursor, heads, false);
     let mut pager = Pager::new(gap.lanes, limit);
-    while let Some(read) = pager.next() {
-        let items = (read.after + 1..=read.through).map(|seq| Item {
-            seq,
-            delta: Some((read.stream, seq)),
-            bytes,
-        });
-        pager.accept(read, items.collect());
+    loop {
+        let reads = pager.upcoming();
+        if reads.is_empty() {
+            return pager.finish();
+        }
+        for read in reads {
+            let items = (read.after + 1..=read.through).map(|seq| Item {
+                seq,
+                delta: Some((read.stream, seq)),
+                bytes,
+            });
+            pager.accept(read, items.collect());
+        }
     }
-    pager.finish()
 }
 
 #[test]
@@ -141,15 +146,17 @@ fn a_hole_expires_the_stream_and_takes_back_what_was_given_of_it() {
         })
         .collect()
     };
-    let read = pager.next().unwrap();
-    assert_eq!((read.after, read.through), (0, 100));
-    pager.accept(read, given(1..=100));
-    let read = pager.next().unwrap();
-    assert_eq!(read.stream, channel(2));
-    pager.accept(read, given(1..=1));
-    let read = pager.next().unwrap();
-    assert_eq!((read.after, read.through), (100, 101));
-    pager.accept(read, Vec::new());
+    let [first, second] = pager.upcoming()[..] else {
+        panic!("two streams are read at once");
+    };
+    assert_eq!((first.after, first.through), (0, 100));
+    pager.accept(first, given(1..=100));
+    assert_eq!(second.stream, channel(2));
+    pager.accept(second, given(1..=1));
+    let rest = pager.upcoming();
+    assert_eq!(rest.len(), 1);
+    assert_eq!((rest[0].after, rest[0].through), (100, 101));
+    pager.accept(rest[0], Vec::new());
     assert_eq!(pager.bytes, 10);
     let page = pager.finish();
     assert_eq!(page.deltas, [1]);

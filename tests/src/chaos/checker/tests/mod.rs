@@ -156,7 +156,7 @@ fn an_entry_that_nobody_asked_for_is_found() {
     breaks(Rule::Foreign, |story| {
         story.append(message(11, "ada", "welcome"), 41)
     });
-    breaks(Rule::Foreign, |story| {
+    breaks_also(Rule::Foreign, |story| {
         let data = json!({"message": 4});
         story.append(delta(CHANNEL, 11, "message.deleted", "bob", data), 41);
     });
@@ -420,6 +420,34 @@ fn a_lost_update_is_found() {
         story.operation("ada", edit(3, "hello again"), 40, ok(Value::Null));
         let data = json!({"message": 3, "content": "hello all", "edited_at": "f"});
         story.append(delta(CHANNEL, 11, "message.edited", "ada", data), 41);
+    });
+}
+
+#[test]
+fn of_two_edits_at_once_the_last_in_the_log_stays() {
+    let twice = |shown: &'static str| {
+        move |story: &mut Story| {
+            let answer =
+                |content: &str, time: &str| ok(json!({"content": content, "edited_at": time}));
+            story.operation("ada", edit(3, "one"), 40, answer("one", "f"));
+            story.operation("ada", edit(3, "two"), 40, answer("two", "g"));
+            for (seq, time) in [(11, "f"), (12, "g")] {
+                let data = json!({"message": 3, "content": shown, "edited_at": time});
+                story.append(delta(CHANNEL, seq, "message.edited", "ada", data), 40);
+            }
+            story.reword(3, shown);
+        }
+    };
+    is_good(twice("two"));
+    breaks(Rule::LostUpdate, twice("one"));
+}
+
+#[test]
+fn a_change_of_a_deleted_message_is_found() {
+    breaks(Rule::LostUpdate, |story| {
+        story.operation("bob", edit(4, "again"), 40, Outcome::Unknown);
+        let data = json!({"message": 4, "content": null, "edited_at": "f"});
+        story.append(delta(CHANNEL, 11, "message.edited", "bob", data), 41);
     });
 }
 

@@ -259,6 +259,16 @@ impl Story {
         self.event(device, second, Event::Seen { delta, source });
     }
 
+    /// A message of the channel shows another content in the end.
+    pub(super) fn reword(&mut self, seq: u64, content: &str) {
+        let entries = self.truth.streams.get_mut(CHANNEL).expect("it is there");
+        let entry = &mut entries[usize::try_from(seq - 1).expect("a small number")];
+        Arc::make_mut(entry).data["content"] = json!(content);
+        let shown = self.truth.state.channels.get_mut("1");
+        let shown = shown.and_then(|messages| messages.get_mut(&seq));
+        shown.expect("it is there").content = content.to_owned();
+    }
+
     /// One more entry of the channel, that everybody has.
     pub(super) fn append(&mut self, entry: Arc<Delta>, second: u64) {
         if entry.kind == "message.created" {

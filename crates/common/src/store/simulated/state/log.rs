@@ -225,7 +225,7 @@ impl State {
             .flat_map(|stream| stream.rows.values());
         let others = rows.filter(|row| !matches!(row.entry.change, Change::MessageCreated(_)));
         let looked_at: Vec<_> = others
-            .map(|row| (row.entry.stream, row.entry.seq, row.entry.at))
+            .map(|row| (row.entry.stream, row.entry.seq, Some(row.entry.at)))
             .filter(|(stream, seq, _)| Some((stream.to_bytes(), *seq)) > after)
             .take(limit)
             .collect();
