@@ -20,12 +20,18 @@ mod bad_upgrades;
 mod chat;
 #[path = "../shared/crash.rs"]
 mod crash;
+#[path = "../shared/event_streams.rs"]
+mod event_streams;
+#[path = "../shared/hopping.rs"]
+mod hopping;
 #[path = "../shared/idempotency.rs"]
 mod idempotency;
 #[path = "../shared/lifecycle.rs"]
 mod lifecycle;
 #[path = "../shared/members.rs"]
 mod members;
+#[path = "../shared/polls.rs"]
+mod polls;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

@@ -11,13 +11,11 @@ mod error;
 mod groups;
 mod members;
 mod messages;
-mod paging;
 mod passwords;
 mod precondition;
 mod proposal;
 mod refresh;
 mod sessions;
-mod sync;
 mod tickets;
 
 use std::num::NonZeroU16;
@@ -36,12 +34,10 @@ pub(crate) use error::ServiceError;
 pub(crate) use groups::{Groups, Invited, NewGroup};
 pub(crate) use members::Members;
 pub(crate) use messages::{Messages, NewMessage};
-pub(crate) use paging::ResetReason;
 pub use passwords::BadParameters;
 pub(crate) use passwords::Passwords;
 pub(crate) use precondition::Precondition;
 pub(crate) use sessions::{Login, Sessions};
-pub(crate) use sync::{Encoded, Sync, SyncFrom, Synced};
 pub(crate) use tickets::{IssuedTicket, Tickets};
 /// Which part of a list to read: of messages, and of what ascends by id.
 pub(crate) use tidings_common::store::{IdWindow, Window};
@@ -57,8 +53,6 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) auth: AuthConfig,
     pub(crate) deployment: DeploymentId,
-    /// It changes only while nothing runs: when a backup is restored.
-    pub(crate) epoch: u64,
     pub(crate) partitions: NonZeroU16,
     /// Base of the addresses in tickets, without a trailing slash.
     pub(crate) realtime_url: String,

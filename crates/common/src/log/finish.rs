@@ -6,11 +6,12 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
+use super::Log;
 use super::announcer::BATCH;
 use super::append::AppendError;
+use super::applied::APPLYING_AT_ONCE;
 use super::completion::Incomplete;
 use super::publisher::{Complete, NotAnnounced};
-use super::{APPLYING_AT_ONCE, Log};
 use crate::bus::BusError;
 use crate::domain::Entry;
 use crate::store::StoreError;

@@ -16,4 +16,4 @@ pub use resource::{
     Channel, ChannelRef, Group, List, Member, Message, Reaction, RealtimeTicket, Session, Tokens,
     User,
 };
-pub use sync::{Reset, ResetReason, SyncAnswer, SyncRequest};
+pub use sync::{PollRequest, Reset, ResetReason, SyncAnswer, SyncRequest};
