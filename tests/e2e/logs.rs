@@ -29,6 +29,7 @@ async fn neither_logs_nor_spans_hold_tokens_or_what_people_write() -> Result<()>
     let mut server = Server::with(&[&SETTINGS[..], &endpoint].concat()).await?;
     let (ada, mut secrets) = register(&server).await?;
     let channel = converse(&ada).await?;
+    secrets.push(invite(&server, &ada).await?);
     secrets.extend(connect(&ada, &channel).await?);
     misunderstand(&server, &ada, &channel).await?;
     server.terminate()?;
@@ -124,6 +125,22 @@ async fn converse(ada: &Client) -> Result<String> {
         .ok()?;
     ada.delete(&format!("{path}/{seq}")).await?.ok()?;
     Ok(group.channel)
+}
+
+/// Makes an invite and uses it; returns its code.
+async fn invite(server: &Server, ada: &Client) -> Result<String> {
+    let group = ada.group(CANARY, &[]).await?;
+    let path = format!("/v1/groups/{}/invites", group.id);
+    let made = ada.post(&path, &json!({})).await?.ok()?;
+    ada.get(&path).await?.ok()?;
+    let code = text(&made, "code")?.to_owned();
+    let bob = server.user("bob").await?;
+    let way_in = format!("/v1/invites/{code}");
+    bob.get(&way_in).await?.ok()?;
+    bob.post(&way_in, &json!({})).await?.ok()?;
+    let unknown = format!("/v1/invites/{CANARY}");
+    ensure!(bob.post(&unknown, &json!({})).await?.status == 404);
+    Ok(code)
 }
 
 /// Connects with a ticket and with a token, is sent a message and says what is no frame; returns

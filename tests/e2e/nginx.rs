@@ -84,12 +84,16 @@ async fn with_no_server_it_says_when_to_repeat() -> Result<()> {
     let nobody = [format!("127.0.0.1:{}", free_port()?)];
     let mut nginx = started!(Nginx::before(&nobody, &nobody));
     nginx.start().await?;
-    for path in ["/v1/users/me", "/v1/ws?p=1&ticket=canary"] {
+    for path in [
+        "/v1/users/me",
+        "/v1/invites/canary",
+        "/v1/ws?p=1&ticket=canary",
+    ] {
         let answer = nginx.api.get(path).await?;
         answer.problem(502, "unavailable")?;
         ensure!(answer.header("retry-after") == "1");
     }
-    // Tickets travel in query strings.
+    // Tickets travel in query strings, codes of invites in paths.
     let log = wait::until("logged", wait::SOON, async || {
         let log = nginx.log();
         Ok(log.contains("/v1/ws").then_some(log))

@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
+use tidings_common::clock::{Clock as _, SystemClock};
 
 use crate::failure::Refused;
 
@@ -416,6 +417,13 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Result<Answer> {
         headers: response.headers().clone(),
         body: response.bytes().await?.to_vec(),
     })
+}
+
+/// The time so many seconds from now, as bodies have it.
+#[must_use]
+pub fn in_secs(secs: u64) -> String {
+    let millis = i64::try_from(secs * 1000).unwrap_or(i64::MAX);
+    SystemClock.now().plus_millis(millis).to_string()
 }
 
 /// A header from text that is known to be valid.

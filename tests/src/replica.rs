@@ -66,6 +66,8 @@ pub struct Replica {
     waiting: BTreeMap<String, BTreeMap<u64, Delta>>,
     /// Streams whose state is being read, and that have not ended since the reading began.
     reading: BTreeSet<String>,
+    /// Streams that the cursor lacks because their state is another now that the user is an admin.
+    to_read: BTreeSet<String>,
 }
 
 impl Delta {
@@ -118,6 +120,9 @@ impl Replica {
             None => Ok(Offered::Unknown),
             Some(position) => {
                 self.apply_waiting(&stream)?;
+                if self.to_read.contains(&stream) {
+                    return Ok(Offered::Unknown);
+                }
                 let advanced = self.cursor.get(&stream) != Some(&position);
                 Ok(if advanced {
                     Offered::Applied
@@ -188,13 +193,14 @@ impl Replica {
     /// back: a whole sync is needed.
     #[must_use]
     pub fn lacks_streams(&self) -> bool {
-        let mut streams = self.waiting.keys();
+        let mut streams = self.waiting.keys().chain(&self.to_read);
         streams.any(|stream| !self.cursor.contains_key(stream))
     }
 
     /// Drops the deltas of streams that the cursor lacks, before a whole sync is asked for: it
     /// finds those that are the user's, with heads that cover these deltas.
     pub fn drop_unknown(&mut self) {
+        self.to_read.clear();
         let cursor = &self.cursor;
         self.waiting.retain(|stream, _| cursor.contains_key(stream));
     }
@@ -259,7 +265,28 @@ impl Replica {
         for stream in self.ended_by(&delta) {
             self.forget(&stream);
         }
+        self.follow_role(&delta.stream);
         Ok(())
+    }
+
+    /// Who becomes an admin of a group reads it again, now with what admins see: it is forgotten,
+    /// so that a sync takes the stream up. Who is none any more forgets what admins see.
+    fn follow_role(&mut self, stream: &str) {
+        let Some(id) = stream.strip_prefix("g:") else {
+            return;
+        };
+        let Some(group) = self.view.groups.get_mut(id) else {
+            return;
+        };
+        let role = group.members.get(&self.user);
+        let is_admin = role.is_some_and(|role| role != "member");
+        if !is_admin {
+            group.moderation = None;
+        } else if group.moderation.is_none() {
+            self.view.groups.remove(id);
+            self.cursor.remove(stream);
+            self.to_read.insert(stream.to_owned());
+        }
     }
 
     /// A channel that has just come to be is followed from its beginning.
@@ -346,13 +373,41 @@ mod tests {
         let group = Group {
             name: json!("group"),
             version: 1,
-            members: BTreeMap::new(),
             channels: BTreeMap::from([("1".to_owned(), ("general".to_owned(), 1))]),
+            ..Group::default()
         };
         replica.take_up("g:2", 7, Part::Group(group)).unwrap();
         replica.gone("g:2");
         assert_eq!(replica.cursor, Cursor::new());
         assert_eq!(replica.view, View::default());
+    }
+
+    #[test]
+    fn who_becomes_an_admin_reads_the_group_again() {
+        let mut replica = Replica::new("u");
+        let mut group = Group {
+            members: BTreeMap::from([("u".to_owned(), "member".to_owned())]),
+            ..Group::default()
+        };
+        let part = |group: &Group| Part::Group(group.clone());
+        replica.take_up("g:2", 7, part(&group)).unwrap();
+        let role = |seq: u64, role: &str| {
+            let data = json!({"user": "u", "role": role});
+            let delta = json!({"stream": "g:2", "seq": seq, "kind": "member.updated", "at": "", "data": data});
+            Delta::parse(&delta).unwrap().unwrap()
+        };
+        assert_eq!(replica.offer(role(8, "admin")).unwrap(), Offered::Unknown);
+        assert_eq!(replica.cursor, Cursor::new());
+        assert!(replica.lacks_streams());
+        replica.drop_unknown();
+        assert!(!replica.lacks_streams());
+        group.moderation = Some(crate::view::Moderation::default());
+        replica.begin_reading("g:2");
+        replica.take_found("g:2", 8, part(&group), false).unwrap();
+        assert_eq!(replica.offer(role(9, "owner")).unwrap(), Offered::Applied);
+        assert!(replica.view.groups["2"].moderation.is_some());
+        assert_eq!(replica.offer(role(10, "member")).unwrap(), Offered::Applied);
+        assert_eq!(replica.view.groups["2"].moderation, None);
     }
 
     #[test]

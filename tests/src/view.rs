@@ -21,15 +21,29 @@ pub struct View {
 /// By `seq`.
 pub type Messages = BTreeMap<u64, Message>;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Group {
     /// Null in direct conversations.
     pub name: Value,
     pub version: u64,
     /// User → role.
     pub members: BTreeMap<String, String>,
+    /// Until when somebody may not write: user → `muted_until`.
+    pub muted: BTreeMap<String, String>,
     /// Channel → name and version.
     pub channels: BTreeMap<String, (String, u64)>,
+    /// Channel → `slow_mode_secs`, where it is not 0.
+    pub slow_modes: BTreeMap<String, u64>,
+    /// What admins see; None for others.
+    pub moderation: Option<Moderation>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Moderation {
+    /// User → who banned them, and when.
+    pub bans: BTreeMap<String, (String, String)>,
+    /// Invite → what is said of it, without its code.
+    pub invites: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +119,11 @@ impl View {
 }
 
 impl Group {
-    fn apply(&mut self, delta: &Delta) -> Result<()> {
+    /// See [`View::apply`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply(&mut self, delta: &Delta) -> Result<()> {
         let data = &delta.data;
         match &*delta.kind {
             "group.updated" => {
@@ -117,13 +135,75 @@ impl Group {
             "member.added" | "member.updated" => {
                 let (user, role) = (text(data, "user")?, text(data, "role")?);
                 self.members.insert(user.to_owned(), role.to_owned());
+                if delta.kind == "member.added" {
+                    self.mute(user, &data["muted_until"]);
+                }
             }
-            "member.removed" => drop(self.members.remove(text(data, "user")?)),
+            "owner.changed" => {
+                let (user, previous) = (text(data, "user")?, text(data, "previous")?);
+                self.members.insert(user.to_owned(), "owner".to_owned());
+                self.members.insert(previous.to_owned(), "admin".to_owned());
+                self.muted.remove(user);
+            }
+            "member.muted" => self.mute(text(data, "user")?, &data["muted_until"]),
+            "member.removed" | "member.banned" => {
+                self.members.remove(text(data, "user")?);
+                self.muted.remove(text(data, "user")?);
+            }
             "channel.created" | "channel.updated" => {
-                let channel = (text(data, "name")?.to_owned(), delta.seq);
-                self.channels.insert(text(data, "id")?.to_owned(), channel);
+                let channel = text(data, "id")?.to_owned();
+                let shown = (text(data, "name")?.to_owned(), delta.seq);
+                match data["slow_mode_secs"].as_u64() {
+                    Some(0) => drop(self.slow_modes.remove(&channel)),
+                    Some(secs) => drop(self.slow_modes.insert(channel.clone(), secs)),
+                    None => {}
+                }
+                self.channels.insert(channel, shown);
             }
-            "channel.deleted" => drop(self.channels.remove(text(data, "id")?)),
+            "channel.deleted" => {
+                self.channels.remove(text(data, "id")?);
+                self.slow_modes.remove(text(data, "id")?);
+            }
+            _ => {}
+        }
+        match &mut self.moderation {
+            Some(moderation) => moderation.apply(delta),
+            None => Ok(()),
+        }
+    }
+
+    fn mute(&mut self, user: &str, until: &Value) {
+        match until.as_str() {
+            Some(until) => drop(self.muted.insert(user.to_owned(), until.to_owned())),
+            None => drop(self.muted.remove(user)),
+        }
+    }
+}
+
+impl Moderation {
+    fn apply(&mut self, delta: &Delta) -> Result<()> {
+        let data = &delta.data;
+        let actor = delta.actor.clone().unwrap_or_default();
+        match &*delta.kind {
+            "member.banned" => {
+                let ban = (actor, delta.at.clone());
+                self.bans.insert(text(data, "user")?.to_owned(), ban);
+            }
+            "member.unbanned" => drop(self.bans.remove(text(data, "user")?)),
+            "invite.created" => {
+                let invite = json!({
+                    "created_by": delta.actor, "created_at": delta.at, "uses": 0,
+                    "expires_at": data["expires_at"], "max_uses": data["max_uses"],
+                });
+                self.invites.insert(text(data, "id")?.to_owned(), invite);
+            }
+            "member.added" if data["invite"].is_object() => {
+                let used = &data["invite"];
+                if let Some(invite) = self.invites.get_mut(text(used, "id")?) {
+                    invite["uses"] = used["uses"].clone();
+                }
+            }
+            "invite.deleted" => drop(self.invites.remove(text(data, "id")?)),
             _ => {}
         }
         Ok(())
@@ -185,6 +265,7 @@ async fn fetch_group(client: &Client, id: &str) -> Result<Option<Part>> {
     }
     let group = answer.ok()?;
     let mut channels = BTreeMap::new();
+    let mut slow_modes = BTreeMap::new();
     for channel in items(&group, "channels")? {
         let channel = text(channel, "id")?;
         let answer = client.get(&format!("/v1/channels/{channel}")).await?;
@@ -194,35 +275,73 @@ async fn fetch_group(client: &Client, id: &str) -> Result<Option<Part>> {
         let body = answer.ok()?;
         let shown = (text(&body, "name")?.to_owned(), number(&body, "version")?);
         channels.insert(channel.to_owned(), shown);
+        let secs = number(&body, "slow_mode_secs")?;
+        if secs > 0 {
+            slow_modes.insert(channel.to_owned(), secs);
+        }
     }
-    let Some(members) = fetch_members(client, id).await? else {
-        return Ok(None);
-    };
-    Ok(Some(Part::Group(Group {
+    let mut shown = Group {
         name: group["name"].clone(),
         version: number(&group, "version")?,
-        members,
         channels,
-    })))
+        slow_modes,
+        ..Group::default()
+    };
+    let path = format!("/v1/groups/{id}/members");
+    let Some(members) = fetch_list(client, &path, "user").await? else {
+        return Ok(None);
+    };
+    for (user, member) in members {
+        shown.mute(&user, &member["muted_until"]);
+        shown
+            .members
+            .insert(user, text(&member, "role")?.to_owned());
+    }
+    if group["kind"] == "group" && group["role"] != "member" {
+        shown.moderation = fetch_moderation(client, id).await?;
+    }
+    Ok(Some(Part::Group(shown)))
 }
 
-async fn fetch_members(client: &Client, group: &str) -> Result<Option<BTreeMap<String, String>>> {
-    let mut members = BTreeMap::new();
+/// None if the user is no admin any more: a delta will say so.
+async fn fetch_moderation(client: &Client, group: &str) -> Result<Option<Moderation>> {
+    let bans = fetch_list(client, &format!("/v1/groups/{group}/bans"), "user").await?;
+    let invites = fetch_list(client, &format!("/v1/groups/{group}/invites"), "id").await?;
+    let (Some(bans), Some(invites)) = (bans, invites) else {
+        return Ok(None);
+    };
+    let mut moderation = Moderation::default();
+    for (user, ban) in bans {
+        let by = ban["banned_by"].as_str().unwrap_or_default().to_owned();
+        let ban = (by, text(&ban, "banned_at")?.to_owned());
+        moderation.bans.insert(user, ban);
+    }
+    for (id, mut invite) in invites {
+        for field in ["id", "group", "code"] {
+            invite.as_object_mut().and_then(|all| all.remove(field));
+        }
+        moderation.invites.insert(id, invite);
+    }
+    Ok(Some(moderation))
+}
+
+/// All of a list, with each element's id; None if it is not there for the user.
+async fn fetch_list(client: &Client, path: &str, id: &str) -> Result<Option<Vec<(String, Value)>>> {
+    let mut found = Vec::new();
     let mut after = String::new();
     loop {
-        let path = format!("/v1/groups/{group}/members?limit=100{after}");
-        let answer = client.get(&path).await?;
-        if answer.status == 404 {
+        let answer = client.get(&format!("{path}?limit=100{after}")).await?;
+        if matches!(answer.status, 403 | 404) {
             return Ok(None);
         }
         let page = answer.ok()?;
-        for member in items(&page, "items")? {
-            let user = text(member, "user")?;
-            after = format!("&after={user}");
-            members.insert(user.to_owned(), text(member, "role")?.to_owned());
+        for item in items(&page, "items")? {
+            let id = text(item, id)?.to_owned();
+            after = format!("&after={id}");
+            found.push((id, item.clone()));
         }
         if page["more"] != true {
-            return Ok(Some(members));
+            return Ok(Some(found));
         }
     }
 }

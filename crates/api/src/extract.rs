@@ -53,6 +53,9 @@ pub(crate) fn problem(error: ServiceError) -> Problem {
         ServiceError::Unauthenticated(why) => Problem::unauthenticated().detail(why),
         ServiceError::NotFound => Problem::not_found(),
         ServiceError::Forbidden(why) => Problem::forbidden().detail(why),
+        ServiceError::Muted { until } => Problem::forbidden()
+            .detail("you are muted in this group")
+            .member("until", until.to_string()),
         ServiceError::Conflict(why) => Problem::new(Code::Conflict).detail(why),
         ServiceError::UsernameTaken => Problem::new(Code::UsernameTaken),
         ServiceError::PreconditionFailed { version } => Problem::new(Code::PreconditionFailed)

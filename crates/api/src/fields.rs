@@ -59,8 +59,30 @@ pub(crate) fn only<T, E: ToString>(pointer: &str, value: Result<T, E>) -> Result
 pub(crate) fn assignable_role(text: &str) -> Result<Role, &'static str> {
     match text.parse() {
         Ok(role @ (Role::Member | Role::Admin)) => Ok(role),
-        Ok(Role::Owner) => Err("ownership cannot be given this way"),
+        Ok(Role::Owner) => Err("ownership is passed on with PATCH"),
         Err(_) => Err("must be \"member\" or \"admin\""),
+    }
+}
+
+/// A role of a member, ownership included.
+///
+/// # Errors
+///
+/// Says which there are.
+pub(crate) fn any_role(text: &str) -> Result<Role, &'static str> {
+    text.parse()
+        .map_err(|_| "must be \"member\", \"admin\" or \"owner\"")
+}
+
+/// A whole number from `least` to `most`.
+///
+/// # Errors
+///
+/// Says what it must be.
+pub(crate) fn whole(value: u64, least: u32, most: u32) -> Result<u32, String> {
+    match u32::try_from(value) {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(format!("must be {least} to {most}")),
     }
 }
 

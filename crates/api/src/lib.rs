@@ -30,7 +30,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Channels, Context, Groups, Members, Messages, Passwords, Sessions, Tickets,
+    Accounts, Bans, Channels, Context, Groups, Invites, Members, Messages, Mutes, Passwords,
+    Sessions, Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -60,6 +61,9 @@ struct ApiState {
     sessions: Sessions,
     groups: Groups,
     members: Members,
+    mutes: Mutes,
+    bans: Bans,
+    invites: Invites,
     channels: Channels,
     messages: Messages,
     sync: Sync,
@@ -143,6 +147,9 @@ impl ApiState {
             sessions: Sessions::new(context(), passwords.clone()),
             groups: Groups::new(context()),
             members: Members::new(context()),
+            mutes: Mutes::new(context()),
+            bans: Bans::new(context()),
+            invites: Invites::new(context()),
             channels: Channels::new(context()),
             messages: Messages::new(context()),
             sync,

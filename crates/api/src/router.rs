@@ -12,7 +12,9 @@ use utoipa::openapi::path::PathItem;
 use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::routes::{channels, groups, members, messages, realtime, sessions, users};
+use crate::routes::{
+    bans, channels, groups, invites, members, messages, realtime, sessions, users,
+};
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
 /// `/v1/users/{user}`.
@@ -37,6 +39,17 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(members::put_member)
         .service(members::update_member)
         .service(members::delete_member)
+        .service(members::mute_member)
+        .service(members::unmute_member)
+        .service(bans::list_bans)
+        .service(bans::get_ban)
+        .service(bans::put_ban)
+        .service(bans::delete_ban)
+        .service(invites::create_invite)
+        .service(invites::list_invites)
+        .service(invites::delete_invite)
+        .service(invites::preview_invite)
+        .service(invites::join_by_invite)
         .service(channels::create_channel)
         .service(channels::get_channel)
         .service(channels::update_channel)

@@ -9,6 +9,7 @@ mod fences;
 mod keys;
 mod relay;
 mod revocation;
+mod rights;
 
 #[path = "../shared/access.rs"]
 mod access;
@@ -30,6 +31,10 @@ mod idempotency;
 mod lifecycle;
 #[path = "../shared/members.rs"]
 mod members;
+#[path = "../shared/moderation.rs"]
+mod moderation;
+#[path = "../shared/permissions.rs"]
+mod permissions;
 #[path = "../shared/polls.rs"]
 mod polls;
 #[path = "../shared/slow.rs"]

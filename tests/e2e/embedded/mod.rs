@@ -26,6 +26,10 @@ mod idempotency;
 mod lifecycle;
 #[path = "../shared/members.rs"]
 mod members;
+#[path = "../shared/moderation.rs"]
+mod moderation;
+#[path = "../shared/permissions.rs"]
+mod permissions;
 #[path = "../shared/polls.rs"]
 mod polls;
 #[path = "../shared/slow.rs"]

@@ -5,7 +5,7 @@ use fastrand::Rng;
 use reqwest::Method;
 use serde_json::json;
 use tidings_tests::check;
-use tidings_tests::client::{Client, Group, answer, number, text};
+use tidings_tests::client::{Client, Group, answer, in_secs, number, text};
 use tidings_tests::device::Device;
 use tidings_tests::started;
 
@@ -51,6 +51,8 @@ pub(super) struct World {
     owner: Client,
     members: Vec<Client>,
     groups: Vec<(String, Vec<Channel>)>,
+    /// Codes of invites, some of which can be used.
+    codes: Vec<String>,
     /// Changes that were possible.
     done: usize,
 }
@@ -67,6 +69,7 @@ impl World {
             owner,
             members,
             groups: Vec::new(),
+            codes: Vec::new(),
             done: 0,
         }
     }
@@ -109,8 +112,62 @@ impl World {
                 }
                 made
             }
+            26..36 => return self.moderate(&path, &member).await,
             _ => return self.change_channel(group).await,
         };
+        Ok(())
+    }
+
+    /// Bans, mutes and invites, and those who come by them.
+    async fn moderate(&mut self, path: &str, member: &str) -> Result<()> {
+        let ban = format!("{path}/bans/{member}");
+        let mute = format!("{path}/members/{member}/mute");
+        match self.random.u8(..100) {
+            0..15 => drop(self.ask(Method::PUT, &ban, None).await?),
+            15..35 => drop(self.ask(Method::DELETE, &ban, None).await?),
+            35..50 => {
+                let until = json!({"until": in_secs(self.random.u64(60..6000))});
+                self.ask(Method::PUT, &mute, Some(until)).await?;
+            }
+            50..58 => drop(self.ask(Method::DELETE, &mute, None).await?),
+            58..73 => {
+                let body = json!({"max_uses": self.random.u64(1..3)});
+                let path = format!("{path}/invites");
+                if let Some(made) = self.ask(Method::POST, &path, Some(body)).await? {
+                    self.codes.push(text(&made, "code")?.to_owned());
+                }
+            }
+            73..78 => {
+                let found = self.owner.get(&format!("{path}/invites")).await?.json()?;
+                if let Ok(id) = text(&found["items"][0], "id") {
+                    let path = format!("{path}/invites/{id}");
+                    self.ask(Method::DELETE, &path, None).await?;
+                }
+            }
+            78..84 => self.pass_on(path, member).await?,
+            _ => {
+                let joiner = self.random.choice(&self.members).context("members")?;
+                let Some(code) = self.random.choice(&self.codes) else {
+                    return Ok(());
+                };
+                let request = joiner.request(Method::POST, &format!("/v1/invites/{code}"));
+                self.done += usize::from(answer(request).await?.status == 201);
+            }
+        }
+        Ok(())
+    }
+
+    /// The group goes to a member, who gives it back.
+    async fn pass_on(&mut self, path: &str, member: &str) -> Result<()> {
+        let role = json!({"role": "owner"});
+        let there = format!("{path}/members/{member}");
+        let passed_on = self.ask(Method::PATCH, &there, Some(role.clone())).await?;
+        if passed_on.is_some() {
+            let mut members = self.members.iter();
+            let holder = members.find(|one| one.user == member).context("a member")?;
+            let back = format!("{path}/members/{}", self.owner.user);
+            holder.patch(&back, &role).await?.ok()?;
+        }
         Ok(())
     }
 
@@ -144,8 +201,12 @@ impl World {
         let content = format!("content {}", self.random.u32(..));
         match self.random.u8(..100) {
             0..4 => {
-                let name = json!({"name": content});
-                self.ask(Method::PATCH, &path, Some(name)).await?;
+                let settings = if self.random.bool() {
+                    json!({"name": content})
+                } else {
+                    json!({"slow_mode_secs": self.random.u64(..3)})
+                };
+                self.ask(Method::PATCH, &path, Some(settings)).await?;
             }
             4..6 => {
                 self.ask(Method::DELETE, &path, None).await?;

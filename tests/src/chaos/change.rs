@@ -39,6 +39,23 @@ pub enum Change {
         group: String,
         user: String,
     },
+    Ban {
+        group: String,
+        user: String,
+    },
+    Unban {
+        group: String,
+        user: String,
+    },
+    Mute {
+        group: String,
+        user: String,
+        until: String,
+    },
+    Unmute {
+        group: String,
+        user: String,
+    },
     CreateChannel {
         group: String,
         name: String,
@@ -72,6 +89,10 @@ impl Change {
             Self::PutMember { .. } => "put member",
             Self::SetRole { .. } => "set role",
             Self::Remove { .. } => "remove member",
+            Self::Ban { .. } => "ban",
+            Self::Unban { .. } => "unban",
+            Self::Mute { .. } => "mute",
+            Self::Unmute { .. } => "unmute",
             Self::CreateChannel { .. } => "create channel",
             Self::RenameChannel { if_match: None, .. } => "rename channel",
             Self::RenameChannel { .. } => "rename channel if-match",
@@ -93,6 +114,10 @@ impl Change {
             | Self::PutMember { group, .. }
             | Self::SetRole { group, .. }
             | Self::Remove { group, .. }
+            | Self::Ban { group, .. }
+            | Self::Unban { group, .. }
+            | Self::Mute { group, .. }
+            | Self::Unmute { group, .. }
             | Self::CreateChannel { group, .. }
             | Self::RenameChannel { group, .. }
             | Self::DeleteChannel { group, .. } => format!("g:{group}"),
@@ -141,6 +166,22 @@ impl Change {
                 Some(json!({"role": role})),
             ),
             Self::Remove { group, user } => (Method::DELETE, member(group, user), None),
+            Self::Ban { group, user } => {
+                let path = format!("/v1/groups/{group}/bans/{user}");
+                (Method::PUT, path, Some(json!({})))
+            }
+            Self::Unban { group, user } => {
+                let path = format!("/v1/groups/{group}/bans/{user}");
+                (Method::DELETE, path, None)
+            }
+            Self::Mute { group, user, until } => {
+                let path = format!("{}/mute", member(group, user));
+                (Method::PUT, path, Some(json!({"until": until})))
+            }
+            Self::Unmute { group, user } => {
+                let path = format!("{}/mute", member(group, user));
+                (Method::DELETE, path, None)
+            }
             Self::CreateChannel { group, name } => {
                 let path = format!("/v1/groups/{group}/channels");
                 (Method::POST, path, Some(json!({"name": name})))

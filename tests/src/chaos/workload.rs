@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::actor::Actor;
 use super::history::{Change, Question};
+use crate::client::in_secs;
 
 /// At most so many channels in a group, and at least so many.
 const CHANNELS: std::ops::Range<usize> = 3..6;
@@ -50,7 +51,8 @@ async fn take_part(actor: &mut Actor) {
             actor.perform(Change::Profile { display_name }).await;
         }
         94..97 => put_member(actor, group).await,
-        97..99 => remove_member(actor, group).await,
+        97 => remove_member(actor, group).await,
+        98 => moderate(actor, group).await,
         _ => rename_channel(actor, group, channel).await,
     }
 }
@@ -67,7 +69,8 @@ async fn govern(actor: &mut Actor) {
         58..66 => create_channel(actor, group).await,
         66..76 => rename_channel(actor, group, channel).await,
         76..80 => delete_channel(actor, group, channel).await,
-        80..90 => read(actor, group, channel).await,
+        80..87 => read(actor, group, channel).await,
+        87..95 => moderate(actor, group).await,
         _ => send(actor, channel).await,
     }
 }
@@ -216,6 +219,34 @@ async fn remove_member(actor: &mut Actor, group: String) {
     if let Some(user) = somebody(actor, &group, true) {
         actor.perform(Change::Remove { group, user }).await;
     }
+}
+
+/// Bans and mutes, and takes them back.
+async fn moderate(actor: &mut Actor, group: String) {
+    let banned = {
+        let known = actor.world.known();
+        let banned = known.groups.get(&group).map(|it| it.banned.iter());
+        let banned = banned.into_iter().flatten();
+        actor.random.choice(banned.collect::<Vec<_>>()).cloned()
+    };
+    if let Some(user) = banned
+        && actor.random.bool()
+    {
+        actor.perform(Change::Unban { group, user }).await;
+        return;
+    }
+    let Some(user) = somebody(actor, &group, true) else {
+        return;
+    };
+    let change = match actor.random.u8(..10) {
+        0..3 => Change::Ban { group, user },
+        3..8 => {
+            let until = in_secs(actor.random.u64(2..15));
+            Change::Mute { group, user, until }
+        }
+        _ => Change::Unmute { group, user },
+    };
+    actor.perform(change).await;
 }
 
 /// One of the users but the owners and oneself: a member, or mostly one who is not.

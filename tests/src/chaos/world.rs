@@ -1,7 +1,7 @@
 //! What the clients of a run share: where the servers are, the record, and what they know of
 //! each other's doing, so that most of what they ask for is possible.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fastrand::Rng;
@@ -41,6 +41,7 @@ pub struct Known {
 pub struct Group {
     /// User → role; the owner is not among them.
     pub members: BTreeMap<String, String>,
+    pub banned: BTreeSet<String>,
     /// The first one is never deleted.
     pub channels: Vec<String>,
 }
@@ -94,6 +95,15 @@ impl Known {
             Change::Remove { group, user } => {
                 let members = &mut self.groups.entry(group.clone()).or_default().members;
                 members.remove(user);
+            }
+            Change::Ban { group, user } => {
+                let group = self.groups.entry(group.clone()).or_default();
+                group.members.remove(user);
+                group.banned.insert(user.clone());
+            }
+            Change::Unban { group, user } => {
+                let group = self.groups.entry(group.clone()).or_default();
+                group.banned.remove(user);
             }
             Change::CreateChannel { group, .. } => {
                 let id = body["id"].as_str().unwrap_or_default().to_owned();

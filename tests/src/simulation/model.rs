@@ -171,7 +171,7 @@ impl Model {
             name: json!("new"),
             version: 1,
             members,
-            channels: BTreeMap::new(),
+            ..Group::default()
         };
         self.truth.groups.insert(id.clone(), group);
         let stream = format!("g:{id}");

@@ -10,8 +10,11 @@ use super::{KeyHeader, VersionHeader};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
 use crate::extract::{IdempotencyKey, IfMatch, in_time};
-use crate::fields::only;
-use crate::service::ChannelAtHead;
+use crate::fields::{Fields, only, whole};
+use crate::service::{ChannelAtHead, ChannelSettings};
+
+/// The longest time between two messages in slow mode: six hours.
+const MOST_SLOW_SECS: u32 = 21_600;
 
 fn shown(found: ChannelAtHead) -> wire::Channel {
     wire::Channel::at_head(found.channel, found.head)
@@ -71,16 +74,33 @@ pub(crate) async fn update_channel(
     Path(channel): Path<ChannelId>,
     Json(body): Json<wire::UpdateChannel>,
 ) -> Result<HttpResponse, Problem> {
-    let name = only("/name", Name::parse(body.name))?;
-    let rename = state
+    let settings = settings(body)?;
+    let update = state
         .channels
-        .rename(who.user, channel, name, precondition, key.as_ref());
-    let done = in_time(rename).await?;
+        .update(who.user, channel, settings, precondition, key.as_ref());
+    let done = in_time(update).await?;
     let channel = shown(done.value);
     Ok(Answer::ok()
         .replayed(done.replayed)
         .version(channel.version)
         .json(channel))
+}
+
+fn settings(body: wire::UpdateChannel) -> Result<ChannelSettings, Problem> {
+    let mut fields = Fields::default();
+    if body.name.is_none() && body.slow_mode_secs.is_none() {
+        fields.refuse("", "must have a name or slow_mode_secs");
+    }
+    let name = body.name.map(Name::parse).transpose();
+    let name = fields.read("/name", name).flatten();
+    let secs = body
+        .slow_mode_secs
+        .map(|secs| whole(secs, 0, MOST_SLOW_SECS));
+    let secs = fields.read("/slow_mode_secs", secs.transpose());
+    fields.finish(secs.map(|slow_mode_secs| ChannelSettings {
+        name,
+        slow_mode_secs,
+    }))
 }
 
 /// Deletes a channel for everybody; admins and the owner of its group may.

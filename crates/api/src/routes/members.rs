@@ -2,7 +2,7 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, delete, get, patch, put};
-use tidings_common::domain::{GroupId, UserId};
+use tidings_common::domain::{GroupId, Timestamp, UserId};
 use tidings_common::wire;
 use tidings_http::{Authenticated, Json, Path, Problem, Query};
 
@@ -10,7 +10,7 @@ use super::{KeyHeader, PageQuery};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
 use crate::extract::{IdempotencyKey, OptionalJson, in_time};
-use crate::fields::{assignable_role, only};
+use crate::fields::{any_role, assignable_role, only};
 
 /// A group's members, ascending by user id.
 #[utoipa::path(
@@ -58,7 +58,8 @@ pub(crate) async fn put_member(
         .json(wire::Member::from(put.value)))
 }
 
-/// Gives a member another role; the owner may.
+/// Gives a member another role; the owner may. With `owner` the caller passes ownership on, and
+/// is an admin from then on.
 #[utoipa::path(
     tag = "members",
     params(("group" = Uuid, Path), ("user" = Uuid, Path), KeyHeader),
@@ -72,7 +73,7 @@ pub(crate) async fn update_member(
     Path((group, user)): Path<(GroupId, UserId)>,
     Json(body): Json<wire::UpdateMember>,
 ) -> Result<HttpResponse, Problem> {
-    let role = only("/role", assignable_role(&body.role))?;
+    let role = only("/role", any_role(&body.role))?;
     let update = state
         .members
         .update(who.user, group, user, role, key.as_ref());
@@ -96,5 +97,45 @@ pub(crate) async fn delete_member(
     Path((group, user)): Path<(GroupId, UserId)>,
 ) -> Result<HttpResponse, Problem> {
     let done = in_time(state.members.remove(who.user, group, user, key.as_ref())).await?;
+    Ok(no_content(done.replayed))
+}
+
+/// Takes a member's right to write for a time. Takes a higher role than theirs, and at least
+/// admin.
+#[utoipa::path(
+    tag = "members",
+    params(("group" = Uuid, Path), ("user" = Uuid, Path), KeyHeader),
+    responses((status = 200, description = "The member", body = wire::Member)),
+)]
+#[put("/v1/groups/{group}/members/{user}/mute")]
+pub(crate) async fn mute_member(
+    state: Data<ApiState>,
+    Authenticated(who): Authenticated,
+    key: IdempotencyKey,
+    Path((group, user)): Path<(GroupId, UserId)>,
+    Json(body): Json<wire::MuteMember>,
+) -> Result<HttpResponse, Problem> {
+    let until = only("/until", Timestamp::parse(&body.until))?;
+    let mute = state.mutes.put(who.user, group, user, until, key.as_ref());
+    let done = in_time(mute).await?;
+    Ok(Answer::ok()
+        .replayed(done.replayed)
+        .json(wire::Member::from(done.value)))
+}
+
+/// Lets a member write again.
+#[utoipa::path(
+    tag = "members",
+    params(("group" = Uuid, Path), ("user" = Uuid, Path), KeyHeader),
+    responses((status = 204, description = "The member may write")),
+)]
+#[delete("/v1/groups/{group}/members/{user}/mute")]
+pub(crate) async fn unmute_member(
+    state: Data<ApiState>,
+    Authenticated(who): Authenticated,
+    key: IdempotencyKey,
+    Path((group, user)): Path<(GroupId, UserId)>,
+) -> Result<HttpResponse, Problem> {
+    let done = in_time(state.mutes.delete(who.user, group, user, key.as_ref())).await?;
     Ok(no_content(done.replayed))
 }

@@ -22,7 +22,10 @@ const LAST: Seq = i64::MAX.unsigned_abs();
 #[utoipa::path(
     tag = "messages",
     params(("channel" = Uuid, Path), KeyHeader),
-    responses((status = 201, description = "The message", body = wire::Message)),
+    responses(
+        (status = 201, description = "The message", body = wire::Message),
+        (status = 429, description = "The channel is in slow mode; see `Retry-After`"),
+    ),
 )]
 #[post("/v1/channels/{channel}/messages")]
 pub(crate) async fn send_message(

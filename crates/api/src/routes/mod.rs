@@ -1,7 +1,9 @@
 //! One file per resource: extract, call a service, respond.
 
+pub(crate) mod bans;
 pub(crate) mod channels;
 pub(crate) mod groups;
+pub(crate) mod invites;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod realtime;

@@ -1,8 +1,8 @@
 //! Channels of a group.
 
 use tidings_common::domain::{
-    Change, Channel, ChannelId, Entry, Group, GroupId, IdempotencyKey, Name, Refusal, RequestHash,
-    Seq, UserId,
+    Action, Change, Channel, ChannelId, Entry, Group, GroupId, IdempotencyKey, Name, Refusal,
+    RequestHash, Seq, UserId,
 };
 use tidings_common::log::Committed;
 use tidings_common::store::Store;
@@ -11,6 +11,12 @@ use super::{Context, Done, Precondition, ServiceError};
 
 pub(crate) struct Channels {
     context: Context,
+}
+
+/// What is to become of a channel's settings; None: stays as it is.
+pub(crate) struct ChannelSettings {
+    pub(crate) name: Option<Name>,
+    pub(crate) slow_mode_secs: Option<u32>,
 }
 
 /// A channel with the end of its stream.
@@ -45,7 +51,7 @@ impl Channels {
         ]);
         let most = usize::try_from(self.context.limits.channels_per_group).unwrap_or(usize::MAX);
         let rule = move |state: &Group| {
-            state.may_manage(who)?;
+            state.permit(who, Action::CreateChannel)?;
             if state.channels.len() >= most {
                 return Err(Refusal::Conflict(
                     "the group has as many channels as it can",
@@ -72,24 +78,34 @@ impl Channels {
         self.at_head(channel).await
     }
 
-    pub(crate) async fn rename(
+    pub(crate) async fn update(
         &self,
         who: UserId,
         channel: ChannelId,
-        name: Name,
+        settings: ChannelSettings,
         precondition: Precondition,
         key: Option<&IdempotencyKey>,
     ) -> Result<Done<ChannelAtHead>, ServiceError> {
         let group = self.group_of(channel).await?;
-        let name = name.into_string();
-        let parts = [channel.as_bytes().as_slice(), name.as_bytes()];
+        let ChannelSettings {
+            name,
+            slow_mode_secs,
+        } = settings;
+        let name = name.map(Name::into_string);
+        let mut parts = vec![
+            channel.as_bytes().as_slice(),
+            name.as_deref().unwrap_or_default().as_bytes(),
+        ];
+        let secs = slow_mode_secs.map(u32::to_be_bytes);
+        parts.extend(secs.as_ref().map(<[u8; 4]>::as_slice));
         let request = RequestHash::of("PATCH /v1/channels/{channel}", &parts);
         let rule = move |state: &Group| {
-            let version = manageable(state, who, channel)?.version;
-            precondition.check(version)?;
+            let found = permitted_channel(state, who, channel, Action::UpdateChannel)?;
+            precondition.check(found.version)?;
             Ok(Change::ChannelUpdated {
                 channel,
-                name: name.clone(),
+                name: name.clone().unwrap_or_else(|| found.name.clone()),
+                slow_mode_secs,
             })
         };
         let committed = self
@@ -109,8 +125,8 @@ impl Channels {
         let group = self.group_of(channel).await?;
         let request = RequestHash::of("DELETE /v1/channels/{channel}", &[channel.as_bytes()]);
         let rule = move |state: &Group| {
-            let version = manageable(state, who, channel)?.version;
-            precondition.check(version)?;
+            let found = permitted_channel(state, who, channel, Action::DeleteChannel)?;
+            precondition.check(found.version)?;
             Ok(Change::ChannelDeleted { channel })
         };
         let committed = self
@@ -176,9 +192,14 @@ pub(super) async fn readable(
     found.ok_or(ServiceError::NotFound)
 }
 
-fn manageable(state: &Group, who: UserId, channel: ChannelId) -> Result<&Channel, Refusal> {
+fn permitted_channel(
+    state: &Group,
+    who: UserId,
+    channel: ChannelId,
+    action: Action,
+) -> Result<&Channel, Refusal> {
     let found = state.channel_for(who, channel)?;
-    state.may_manage(who)?;
+    state.permit(who, action)?;
     Ok(found)
 }
 
@@ -187,11 +208,16 @@ fn as_of(entry: &Entry, group: GroupId, channel: ChannelId) -> Channel {
         Change::ChannelCreated { name, .. } | Change::ChannelUpdated { name, .. } => name.clone(),
         _ => String::new(),
     };
+    let slow_mode_secs = match &entry.change {
+        Change::ChannelUpdated { slow_mode_secs, .. } => slow_mode_secs.unwrap_or_default(),
+        _ => 0,
+    };
     Channel {
         id: channel,
         group,
         name,
         version: entry.seq,
+        slow_mode_secs,
         created_at: entry.at,
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tidings_common::domain::{Refusal, Violation};
+use tidings_common::domain::{Refusal, Timestamp, Violation};
 use tidings_common::log::{AppendError, NotValid};
 use tidings_common::store::StoreError;
 
@@ -18,6 +18,8 @@ pub(crate) enum ServiceError {
     NotFound,
     #[error("{0}")]
     Forbidden(&'static str),
+    #[error("you are muted in this group")]
+    Muted { until: Timestamp },
     #[error("{0}")]
     Conflict(&'static str),
     #[error("this username is taken")]
@@ -50,6 +52,10 @@ impl From<Refusal> for ServiceError {
         match refusal {
             Refusal::NotFound => Self::NotFound,
             Refusal::Forbidden(why) => Self::Forbidden(why),
+            Refusal::Muted { until } => Self::Muted { until },
+            Refusal::TooSoon { millis } => Self::RateLimited {
+                retry_after: Duration::from_millis(millis),
+            },
             Refusal::Invalid(violations) => Self::Invalid(violations),
             Refusal::Conflict(why) => Self::Conflict(why),
             Refusal::UsernameTaken => Self::UsernameTaken,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidings_common::domain::{
-    Change, Channel, ChannelId, Entry, Group, GroupId, GroupKind, Head, IdempotencyKey, Membership,
-    Name, Refusal, RequestHash, Role, Seq, UserId, Violation,
+    Action, Change, Channel, ChannelId, Entry, Group, GroupId, GroupKind, Head, IdempotencyKey,
+    Membership, Name, Refusal, RequestHash, Role, Seq, UserId, Violation,
 };
 use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
@@ -75,7 +75,7 @@ impl Groups {
             },
         };
         let committed = self.context.append(mutation).await?;
-        self.done(who, group, committed).await
+        self.done(who, group, &committed).await
     }
 
     /// The direct conversation of two people, which is made if there is none. Its id is
@@ -157,7 +157,7 @@ impl Groups {
         let parts = [group.as_bytes().as_slice(), name.as_bytes()];
         let request = RequestHash::of("PATCH /v1/groups/{group}", &parts);
         let rule = move |state: &Group| {
-            state.may_manage(who)?;
+            state.permit(who, Action::UpdateGroup)?;
             precondition.check(state.version)?;
             Ok(Change::GroupUpdated {
                 name: Some(name.clone()),
@@ -167,7 +167,7 @@ impl Groups {
             .context
             .change_group(who, group, key, request, rule)
             .await?;
-        self.done(who, group, committed).await
+        self.done(who, group, &committed).await
     }
 
     pub(crate) async fn delete(
@@ -179,7 +179,7 @@ impl Groups {
     ) -> Result<Done<()>, ServiceError> {
         let request = RequestHash::of("DELETE /v1/groups/{group}", &[group.as_bytes()]);
         let rule = move |state: &Group| {
-            state.may_own(who)?;
+            state.permit(who, Action::DeleteGroup)?;
             precondition.check(state.version)?;
             Ok(Change::GroupDeleted)
         };
@@ -193,27 +193,35 @@ impl Groups {
         })
     }
 
-    /// The group as the caller may see it after a change of theirs.
     async fn done(
         &self,
         who: UserId,
         group: GroupId,
-        committed: Committed,
+        committed: &Committed,
     ) -> Result<Done<Membership>, ServiceError> {
-        let store = &self.context.store;
-        let value = match store.membership(who, group).await? {
-            Some(membership) => membership,
-            // The caller has left, or the group is gone, since the first answer.
-            None => {
-                let state = store.group(group).await?.ok_or(ServiceError::NotFound)?;
-                as_of(&committed.entry, state)
-            }
-        };
         Ok(Done {
-            value,
+            value: seen_after(&self.context, who, group, committed).await?,
             replayed: committed.replayed,
         })
     }
+}
+
+/// The group as the caller may see it after a change of theirs.
+pub(super) async fn seen_after(
+    context: &Context,
+    who: UserId,
+    group: GroupId,
+    committed: &Committed,
+) -> Result<Membership, ServiceError> {
+    if let Some(membership) = context.store.membership(who, group).await? {
+        return Ok(membership);
+    }
+    // The caller has left, or the group is gone, since the first answer.
+    let state = context.store.group(group).await?;
+    Ok(as_of(
+        &committed.entry,
+        state.ok_or(ServiceError::NotFound)?,
+    ))
 }
 
 /// What the author of `entry` saw of the group then, as far as it is still known, and nothing
@@ -225,6 +233,7 @@ fn as_of(entry: &Entry, state: Group) -> Membership {
     };
     let role = match &entry.change {
         Change::GroupCreated { .. } => Role::Owner,
+        Change::MemberAdded { role, .. } | Change::MemberUpdated { role, .. } => *role,
         _ => Role::Admin,
     };
     let seen = |position: Seq| position <= entry.seq;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidings_common::domain::{
-    Change, Group, GroupId, Head, IdempotencyKey, Member, Refusal, RequestHash, Role, UserId,
+    Action, Change, Group, GroupId, Head, IdempotencyKey, Member, Refusal, RequestHash, Role,
+    UserId,
 };
 use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
@@ -69,18 +70,21 @@ impl Members {
             Ok(committed) => Ok(Put {
                 created: matches!(committed.entry.change, Change::MemberAdded { .. }),
                 replayed: committed.replayed,
-                value: self.after(group, user, &committed).await?,
+                value: after(self.context.store.as_ref(), group, user, &committed).await?,
             }),
             Err(ServiceError::Unchanged) => Ok(Put {
                 created: false,
                 replayed: false,
-                value: self.get(group, user).await?.ok_or(ServiceError::NotFound)?,
+                value: get(self.context.store.as_ref(), group, user)
+                    .await?
+                    .ok_or(ServiceError::NotFound)?,
             }),
             Err(error) => Err(error),
         }
     }
 
-    /// Changes a member's role; the owner may. Ownership is not passed on this way.
+    /// Changes a member's role; the owner may. Who makes somebody else the owner becomes an
+    /// admin with it.
     pub(crate) async fn update(
         &self,
         who: UserId,
@@ -91,7 +95,10 @@ impl Members {
     ) -> Result<Done<(UserId, Member)>, ServiceError> {
         let route = "PATCH /v1/groups/{group}/members/{user}";
         let parts = [group.as_bytes(), user.as_bytes(), role.as_str().as_bytes()];
-        let rule = move |state: &Group| set_role(state, who, user, role);
+        let rule = move |state: &Group| match role {
+            Role::Owner => transfer(state, who, user),
+            Role::Admin | Role::Member => set_role(state, who, user, role),
+        };
         let request = RequestHash::of(route, &parts);
         let committed = self
             .context
@@ -99,7 +106,7 @@ impl Members {
             .await?;
         Ok(Done {
             replayed: committed.replayed,
-            value: self.after(group, user, &committed).await?,
+            value: after(self.context.store.as_ref(), group, user, &committed).await?,
         })
     }
 
@@ -114,7 +121,11 @@ impl Members {
         let route = "DELETE /v1/groups/{group}/members/{user}";
         let parts: [&[u8]; 2] = [group.as_bytes(), user.as_bytes()];
         let rule = move |state: &Group| {
-            state.may_remove(who, user)?;
+            if who == user {
+                state.permit(who, Action::Leave)?;
+            } else {
+                state.permit_on(who, Action::RemoveMember, user)?;
+            }
             Ok(Change::MemberRemoved { user })
         };
         let request = RequestHash::of(route, &parts);
@@ -127,43 +138,60 @@ impl Members {
             replayed: committed.replayed,
         })
     }
+}
 
-    async fn get(
-        &self,
-        group: GroupId,
-        user: UserId,
-    ) -> Result<Option<(UserId, Member)>, ServiceError> {
-        let state = self.context.store.group(group).await?;
-        let member = state.and_then(|state| state.members.get(&user).copied());
-        Ok(member.map(|member| (user, member)))
-    }
+async fn get(
+    store: &dyn Store,
+    group: GroupId,
+    user: UserId,
+) -> Result<Option<(UserId, Member)>, ServiceError> {
+    let state = store.group(group).await?;
+    let member = state.and_then(|state| state.members.get(&user).copied());
+    Ok(member.map(|member| (user, member)))
+}
 
-    /// The member as it is now; of a replay for somebody who has gone since, as it was.
-    async fn after(
-        &self,
-        group: GroupId,
-        user: UserId,
-        committed: &Committed,
-    ) -> Result<(UserId, Member), ServiceError> {
-        if let Some(member) = self.get(group, user).await? {
-            return Ok(member);
-        }
-        let entry = &committed.entry;
-        let role = match &entry.change {
-            Change::MemberAdded { role, .. } | Change::MemberUpdated { role, .. } => *role,
-            _ => Role::Member,
-        };
-        let member = Member {
-            role,
-            joined: entry.seq,
-            joined_at: entry.at,
-        };
-        Ok((user, member))
+/// The member as it is now; of a replay for somebody who has gone since, as it was.
+pub(super) async fn after(
+    store: &dyn Store,
+    group: GroupId,
+    user: UserId,
+    committed: &Committed,
+) -> Result<(UserId, Member), ServiceError> {
+    if let Some(member) = get(store, group, user).await? {
+        return Ok(member);
     }
+    let entry = &committed.entry;
+    let (role, muted_until) = match &entry.change {
+        Change::MemberAdded {
+            role, muted_until, ..
+        } => (*role, *muted_until),
+        Change::MemberUpdated { role, .. } => (*role, None),
+        Change::OwnerChanged { .. } => (Role::Owner, None),
+        Change::MemberMuted { until, .. } => (Role::Member, *until),
+        _ => (Role::Member, None),
+    };
+    let member = Member {
+        role,
+        joined: entry.seq,
+        joined_at: entry.at,
+        muted_until,
+    };
+    Ok((user, member))
+}
+
+/// Both roles change in one entry, so the group never has two owners or none.
+fn transfer(state: &Group, who: UserId, user: UserId) -> Result<Change, Refusal> {
+    state.permit(who, Action::TransferOwnership)?;
+    if user == who {
+        return Err(Refusal::Conflict("you are the owner already"));
+    }
+    state.members.get(&user).ok_or(Refusal::NotFound)?;
+    let previous = who;
+    Ok(Change::OwnerChanged { user, previous })
 }
 
 fn set_role(state: &Group, who: UserId, user: UserId, role: Role) -> Result<Change, Refusal> {
-    state.may_own(who)?;
+    state.permit(who, Action::SetRole)?;
     let member = state.members.get(&user).ok_or(Refusal::NotFound)?;
     if member.role == Role::Owner {
         return Err(Refusal::Conflict("a group cannot be without an owner"));
@@ -193,7 +221,7 @@ impl Proposal for PutMember {
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
         let state = self.store.group(self.group).await?;
         let state = state.ok_or(Refusal::NotFound)?;
-        state.may_manage(self.who)?;
+        state.permit(self.who, Action::AddMember)?;
         match state.members.get(&self.user) {
             Some(member) => Ok(decided(self.keep(&state, *member)?)),
             None => self.add(&state).await,
@@ -219,10 +247,14 @@ impl PutMember {
     async fn add(&self, state: &Group) -> Result<Draft, NotValid> {
         let role = self.role.unwrap_or(Role::Member);
         if role > Role::Member {
-            state.may_own(self.who)?;
+            state.permit(self.who, Action::SetRole)?;
         }
         if self.store.users(&[self.user]).await?.is_empty() {
             return Err(Refusal::NotFound.into());
+        }
+        let restrictions = self.store.restrictions(self.group, self.user).await?;
+        if restrictions.ban.is_some() {
+            return Err(Refusal::Conflict("this user is banned from the group").into());
         }
         if state.members.len() >= usize::try_from(self.most_members).unwrap_or(usize::MAX) {
             return Err(Refusal::Conflict("the group is full").into());
@@ -231,6 +263,8 @@ impl PutMember {
         Ok(decided(Change::MemberAdded {
             user: self.user,
             role,
+            muted_until: restrictions.muted_until,
+            invite: None,
         }))
     }
 }
@@ -248,6 +282,7 @@ mod tests {
             role,
             joined: 1,
             joined_at: Timestamp::default(),
+            muted_until: None,
         };
         let state = Group {
             id: GroupId::generate(),
@@ -273,5 +308,16 @@ mod tests {
         check(owner, stranger, |no| matches!(no, Refusal::NotFound));
         check(admin, member, |no| matches!(no, Refusal::Forbidden(_)));
         check(stranger, member, |no| matches!(no, Refusal::NotFound));
+        let passed_on = |who, user| transfer(&state, who, user);
+        let (user, previous) = (member, owner);
+        let changed = Change::OwnerChanged { user, previous };
+        assert_eq!(passed_on(owner, member), Ok(changed));
+        for (who, user) in [(admin, admin), (admin, member), (member, admin)] {
+            let no = passed_on(who, user).unwrap_err();
+            assert!(matches!(no, Refusal::Forbidden(_)), "{no:?}");
+        }
+        assert!(matches!(passed_on(owner, owner), Err(Refusal::Conflict(_))));
+        assert_eq!(passed_on(owner, stranger), Err(Refusal::NotFound));
+        assert_eq!(passed_on(stranger, member), Err(Refusal::NotFound));
     }
 }

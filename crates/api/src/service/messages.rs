@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidings_common::clock::Clock;
 use tidings_common::domain::{
-    Change, ChannelId, Content, Entry, Group, Head, IdempotencyKey, Message, MessageState, Refusal,
-    RequestHash, Role, Seq, UserId,
+    Action, Change, ChannelId, Content, Entry, Group, Head, IdempotencyKey, Message, MessageState,
+    Refusal, RequestHash, Seq, UserId,
 };
 use tidings_common::log::{Draft, Log, NotValid, Proposal};
 use tidings_common::store::{Store, Window};
 
 use super::channels::readable;
-use super::{Context, Done, Listed, Mutation, ServiceError};
+use super::{Context, Done, Listed, Mutation, ServiceError, slow_mode};
 
 pub(crate) struct Messages {
     context: Context,
@@ -143,6 +143,7 @@ impl Messages {
         Rights {
             store: self.context.store.clone(),
             log: self.context.log.clone(),
+            clock: self.context.clock.clone(),
             who,
             channel,
         }
@@ -210,23 +211,32 @@ async fn one(
 struct Rights {
     store: Arc<dyn Store>,
     log: Log,
+    clock: Arc<dyn Clock>,
     who: UserId,
     channel: ChannelId,
 }
 
 impl Rights {
-    /// The group, in which the author may write. What a cached group grants holds, for the fence
-    /// says how old it may be; what it refuses may have been granted since.
-    async fn group(&self, head: Head) -> Result<Arc<Group>, NotValid> {
+    /// The group, perhaps from the cache. What that grants holds, for the fence says how old it
+    /// may be.
+    async fn cached(&self, head: Head) -> Result<Arc<Group>, NotValid> {
         let groups = self.log.groups();
         let cached = groups.of_channel(self.channel, head.gv).await?;
-        let cached = cached.ok_or(Refusal::NotFound)?;
-        if cached.may_send(self.who, self.channel).is_ok() {
-            return Ok(cached);
-        }
-        let fresh = groups.fresh(cached.id).await?.ok_or(Refusal::NotFound)?;
-        fresh.may_send(self.who, self.channel)?;
-        Ok(fresh)
+        Ok(cached.ok_or(Refusal::NotFound)?)
+    }
+
+    /// The group as it is now: what a cached one refuses may have been granted since.
+    async fn fresh(&self, cached: &Group) -> Result<Arc<Group>, NotValid> {
+        let fresh = self.log.groups().fresh(cached.id).await?;
+        Ok(fresh.ok_or(Refusal::NotFound)?)
+    }
+
+    /// May the author write behind `head`, now?
+    async fn check_sending(&self, group: &Group, head: Head) -> Result<(), NotValid> {
+        let now = self.clock.now();
+        let channel = group.channel_for(self.who, self.channel)?;
+        group.permit_at(self.who, Action::SendMessage, now)?;
+        slow_mode::check(self.store.as_ref(), group, channel, self.who, head, now).await
     }
 }
 
@@ -245,7 +255,14 @@ impl Proposal for SendMessage {
     }
 
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
-        let group = self.rights.group(head).await?;
+        let mut group = self.rights.cached(head).await?;
+        match self.rights.check_sending(&group, head).await {
+            Err(NotValid::Refused(_)) => {
+                group = self.rights.fresh(&group).await?;
+                self.rights.check_sending(&group, head).await?;
+            }
+            checked => checked?,
+        }
         if let Some(seq) = self.new.reply_to {
             let original = one(self.rights.store.as_ref(), self.rights.channel, seq).await?;
             if original.is_none_or(|message| message.state.deleted) {
@@ -283,16 +300,30 @@ impl<R: MessageRule> Proposal for ChangeMessage<R> {
     }
 
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
-        let group = self.rights.group(head).await?;
         let message = one(self.rights.store.as_ref(), self.rights.channel, self.seq).await?;
-        // What is deleted cannot be changed or deleted again.
-        let message = message
-            .filter(|message| !message.state.deleted)
-            .ok_or(Refusal::NotFound)?;
+        let cached = self.rights.cached(head).await?;
+        let (change, group) = match self.decide(&cached, message.as_ref()) {
+            Ok(change) => (change, cached),
+            Err(_) => {
+                let fresh = self.rights.fresh(&cached).await?;
+                (self.decide(&fresh, message.as_ref())?, fresh)
+            }
+        };
         Ok(Draft {
-            change: self.rule.change(&group, self.rights.who, &message)?,
+            change,
             gv: group.applied,
         })
+    }
+}
+
+impl<R: MessageRule> ChangeMessage<R> {
+    fn decide(&self, group: &Group, message: Option<&Message>) -> Result<Change, Refusal> {
+        let Rights { who, channel, .. } = self.rights;
+        group.channel_for(who, channel)?;
+        // What is deleted cannot be changed or deleted again.
+        let message = message.filter(|message| !message.state.deleted);
+        self.rule
+            .change(group, who, message.ok_or(Refusal::NotFound)?)
     }
 }
 
@@ -302,14 +333,18 @@ struct Edit {
 }
 
 impl MessageRule for Edit {
-    fn change(&self, _: &Group, who: UserId, message: &Message) -> Result<Change, Refusal> {
-        if message.author != who {
-            return Err(Refusal::Forbidden("only its author may edit a message"));
-        }
+    fn change(&self, group: &Group, who: UserId, message: &Message) -> Result<Change, Refusal> {
+        let now = self.clock.now();
+        let action = if message.author == who {
+            Action::EditOwnMessage
+        } else {
+            Action::EditOthersMessage
+        };
+        group.permit_at(who, action, now)?;
         Ok(Change::MessageEdited {
             message: message.seq,
             content: Some(self.content.as_str().to_owned()),
-            edited_at: self.clock.now(),
+            edited_at: now,
         })
     }
 }
@@ -318,11 +353,12 @@ struct Delete;
 
 impl MessageRule for Delete {
     fn change(&self, group: &Group, who: UserId, message: &Message) -> Result<Change, Refusal> {
-        if message.author != who && group.member(who)?.role < Role::Admin {
-            return Err(Refusal::Forbidden(
-                "only its author, admins and the owner may delete a message",
-            ));
-        }
+        let action = if message.author == who {
+            Action::DeleteOwnMessage
+        } else {
+            Action::DeleteOthersMessage
+        };
+        group.permit(who, action)?;
         Ok(Change::MessageDeleted {
             message: message.seq,
         })

@@ -6,16 +6,20 @@
 //! result even where the rules would say no by now.
 
 mod accounts;
+mod bans;
 mod channels;
 mod error;
 mod groups;
+mod invites;
 mod members;
 mod messages;
+mod mutes;
 mod passwords;
 mod precondition;
 mod proposal;
 mod refresh;
 mod sessions;
+mod slow_mode;
 mod tickets;
 
 use std::num::NonZeroU16;
@@ -29,11 +33,14 @@ use tidings_common::log::{Append, Committed, Log, Proposal, Revocations};
 use tidings_common::store::Store;
 
 pub(crate) use accounts::{Accounts, Registration};
-pub(crate) use channels::{ChannelAtHead, Channels};
+pub(crate) use bans::Bans;
+pub(crate) use channels::{ChannelAtHead, ChannelSettings, Channels};
 pub(crate) use error::ServiceError;
 pub(crate) use groups::{Groups, Invited, NewGroup};
+pub(crate) use invites::{Invites, NewInvite, Preview, WithCode};
 pub(crate) use members::Members;
 pub(crate) use messages::{Messages, NewMessage};
+pub(crate) use mutes::Mutes;
 pub use passwords::BadParameters;
 pub(crate) use passwords::Passwords;
 pub(crate) use precondition::Precondition;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidings_common::domain::{
-    Change, Group, GroupId, Head, IdempotencyKey, Refusal, RequestHash, UserId,
+    Action, Change, Group, GroupId, Head, IdempotencyKey, Membership, Refusal, RequestHash, UserId,
 };
 use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
@@ -32,6 +32,21 @@ where
         let group = group.ok_or(Refusal::NotFound)?;
         Ok(decided((self.rule)(&group)?))
     }
+}
+
+/// The caller's part in a group, if it suffices for an action that changes nothing. By the
+/// store, not by a cache.
+pub(super) async fn permitted(
+    store: &dyn Store,
+    who: UserId,
+    group: GroupId,
+    action: Action,
+) -> Result<Membership, ServiceError> {
+    let membership = store.membership(who, group).await?;
+    let membership = membership.ok_or(ServiceError::NotFound)?;
+    let permission = action.permission();
+    permission.check(membership.kind, membership.role)?;
+    Ok(membership)
 }
 
 impl Context {

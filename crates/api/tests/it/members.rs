@@ -34,7 +34,7 @@ async fn members_come_change_and_go() {
     bob.send("PATCH", &of(&ada.id), role("member"), 403).await;
     ada.send("PATCH", &of(&ada.id), role("member"), 409).await;
     ada.send("PATCH", &of(&eve.id), role("admin"), 404).await;
-    let problem = ada.send("PATCH", &of(&bob.id), role("owner"), 422).await;
+    let problem = ada.send("PUT", &of(&bob.id), role("owner"), 422).await;
     check_problem(&problem, "invalid_request", "/role");
     ada.send("PUT", &of(&bob.id), role("king"), 422).await;
     ada.call("PUT", &of("01970000-0000-7000-8000-000000000000"), 404)

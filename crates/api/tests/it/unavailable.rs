@@ -24,6 +24,7 @@ struct World {
     bob: Person,
     group: String,
     channel: String,
+    invite: Value,
 }
 
 impl World {
@@ -37,6 +38,8 @@ impl World {
         let bob = server.person("bob").await;
         let (group, channel) = ada.group(&[&bob]).await;
         ada.say(&channel, "hello").await;
+        let path = format!("/v1/groups/{group}/invites");
+        let invite = ada.send("POST", &path, json!({}), 201).await;
         Self {
             server,
             mood,
@@ -44,6 +47,7 @@ impl World {
             bob,
             group,
             channel,
+            invite,
         }
     }
 
@@ -59,11 +63,14 @@ impl World {
                 .replace("{channel}", channel)
                 .replace("{user}", bob)
                 .replace("{session}", &self.bob.session)
+                .replace("{invite}", self.invite["id"].as_str().unwrap())
+                .replace("{code}", self.invite["code"].as_str().unwrap())
                 .replace("{seq}", "1")
         };
         let name = json!({"name": "Bridge"});
         let content = json!({"content": "again"});
         let role = json!({"role": "admin"});
+        let until = json!({"until": "2099-01-01T00:00:00Z"});
         let none = Value::Null;
         [
             ("GET", "/v1/channels/{channel}", &none),
@@ -80,7 +87,18 @@ impl World {
             ("GET", "/v1/groups/{group}", &none),
             ("DELETE", "/v1/groups/{group}", &none),
             ("PATCH", "/v1/groups/{group}", &name),
+            ("GET", "/v1/groups/{group}/bans", &none),
+            ("GET", "/v1/groups/{group}/bans/{user}", &none),
+            ("PUT", "/v1/groups/{group}/bans/{user}", &none),
+            ("DELETE", "/v1/groups/{group}/bans/{user}", &none),
             ("POST", "/v1/groups/{group}/channels", &name),
+            ("GET", "/v1/groups/{group}/invites", &none),
+            ("POST", "/v1/groups/{group}/invites", &none),
+            ("DELETE", "/v1/groups/{group}/invites/{invite}", &none),
+            ("GET", "/v1/invites/{code}", &none),
+            ("POST", "/v1/invites/{code}", &none),
+            ("PUT", "/v1/groups/{group}/members/{user}/mute", &until),
+            ("DELETE", "/v1/groups/{group}/members/{user}/mute", &none),
             ("GET", "/v1/groups/{group}/members", &none),
             ("PUT", "/v1/groups/{group}/members/{user}", &none),
             ("DELETE", "/v1/groups/{group}/members/{user}", &none),

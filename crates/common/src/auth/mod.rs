@@ -2,8 +2,10 @@
 //! the time go in, a principal comes out; nothing is stored or looked up.
 //!
 //! Access tokens and tickets are JWTs (HS256, pinned). Refresh tokens are opaque and derived
-//! from the session and a generation, so the same rotation always gives the same token.
+//! from the session and a generation, so the same rotation always gives the same token; codes of
+//! invites from the invite's id.
 
+mod invite;
 mod jwt;
 mod refresh;
 
@@ -14,7 +16,7 @@ use jsonwebtoken::{DecodingKey, EncodingKey};
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use crate::domain::{SessionId, Timestamp, UserId};
+use crate::domain::{InviteId, SessionId, Timestamp, UserId};
 
 pub use refresh::RefreshToken;
 
@@ -63,6 +65,7 @@ pub struct Keys {
     decoding: DecodingKey,
     /// Derived, so that no refresh token can be mistaken for another use of the secret.
     refresh: [u8; 32],
+    invite: [u8; 32],
 }
 
 impl Keys {
@@ -73,6 +76,7 @@ impl Keys {
             encoding: EncodingKey::from_secret(secret),
             decoding: DecodingKey::from_secret(secret),
             refresh: refresh::derive_key(secret),
+            invite: invite::derive_key(secret),
         }
     }
 
@@ -123,6 +127,19 @@ impl Keys {
     #[must_use]
     pub fn parse_refresh(&self, token: &str) -> Option<RefreshToken> {
         refresh::parse(&self.refresh, token)
+    }
+
+    /// The code of an invite, always the same. It is as good as membership: not for logs.
+    #[must_use]
+    pub fn invite_code(&self, invite: InviteId) -> SecretString {
+        invite::code(&self.invite, invite)
+    }
+
+    /// The invite that a code is of, if it is one of ours. Whether it can be used is for the
+    /// group to know.
+    #[must_use]
+    pub fn parse_invite(&self, code: &str) -> Option<InviteId> {
+        invite::parse(&self.invite, code)
     }
 }
 

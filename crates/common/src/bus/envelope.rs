@@ -22,6 +22,8 @@ pub struct TraceContext(pub Box<str>);
 pub enum Payload {
     /// A committed entry. The content of an edit has been filled in.
     Entry(Box<Entry>),
+    /// As members see it who are no admins; see [`wire::Delta::concealed`].
+    Concealed(Box<Entry>),
     Ephemeral {
         at: Timestamp,
         actor: Option<UserId>,
@@ -74,7 +76,7 @@ impl Payload {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Entry(entry) => entry.change.kind().as_str(),
+            Self::Entry(entry) | Self::Concealed(entry) => entry.change.kind().as_str(),
             Self::Ephemeral { what, .. } => what.kind(),
         }
     }
@@ -91,13 +93,13 @@ impl Announcement {
                 gv: *gv,
             },
         };
+        let of_entry = |entry: &Entry, delta| {
+            let position = (entry.stream, entry.seq);
+            (Some(entry.id), Some(position), entry.at, delta)
+        };
         let (id, position, at, delta) = match &self.payload {
-            Payload::Entry(entry) => (
-                Some(entry.id),
-                Some((entry.stream, entry.seq)),
-                entry.at,
-                wire::Delta::of_entry(entry)?,
-            ),
+            Payload::Entry(entry) => of_entry(entry, wire::Delta::of_entry(entry)?),
+            Payload::Concealed(entry) => of_entry(entry, wire::Delta::concealed(entry)?),
             Payload::Ephemeral { at, actor, what } => (
                 None,
                 None,

@@ -132,6 +132,8 @@ fn limits(config: &Config) -> Table {
     let limits = &config.limits;
     let mut table = Table::new();
     put(&mut table, "channels_per_group", limits.channels_per_group);
+    put(&mut table, "bans_per_group", limits.bans_per_group);
+    put(&mut table, "invites_per_group", limits.invites_per_group);
     put(&mut table, "groups_per_user", limits.groups_per_user);
     put(&mut table, "sessions_per_user", limits.sessions_per_user);
     put(&mut table, "devices_per_user", limits.devices_per_user);

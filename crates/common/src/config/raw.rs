@@ -59,6 +59,8 @@ pub(super) struct Ws {
 #[derive(Debug, Deserialize)]
 pub(super) struct Limits {
     pub(super) channels_per_group: u32,
+    pub(super) bans_per_group: u32,
+    pub(super) invites_per_group: u32,
     pub(super) groups_per_user: u32,
     pub(super) sessions_per_user: u32,
     pub(super) devices_per_user: u32,

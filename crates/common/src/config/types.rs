@@ -130,6 +130,8 @@ pub struct Limits {
     /// A group with more members is large; at most 4,000.
     pub fanout_limit: u32,
     pub channels_per_group: u32,
+    pub bans_per_group: u32,
+    pub invites_per_group: u32,
     pub groups_per_user: u32,
     pub sessions_per_user: u32,
     pub devices_per_user: u32,

@@ -254,6 +254,8 @@ fn limits(layers: &Layers, problems: &mut Problems) -> Option<Limits> {
     let raw: raw::Limits = layers.get("limits", problems)?;
     for (key, value) in [
         ("limits.channels_per_group", raw.channels_per_group),
+        ("limits.bans_per_group", raw.bans_per_group),
+        ("limits.invites_per_group", raw.invites_per_group),
         ("limits.groups_per_user", raw.groups_per_user),
         ("limits.sessions_per_user", raw.sessions_per_user),
         ("limits.devices_per_user", raw.devices_per_user),
@@ -266,6 +268,8 @@ fn limits(layers: &Layers, problems: &mut Problems) -> Option<Limits> {
     Some(Limits {
         fanout_limit: fanout_limit?,
         channels_per_group: raw.channels_per_group,
+        bans_per_group: raw.bans_per_group,
+        invites_per_group: raw.invites_per_group,
         groups_per_user: raw.groups_per_user,
         sessions_per_user: raw.sessions_per_user,
         devices_per_user: raw.devices_per_user,

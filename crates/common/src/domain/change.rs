@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ChannelId, GroupKind, MessageState, Role, Seq, SessionId, Timestamp, UserId};
+use super::{
+    ChannelId, GroupKind, InviteId, InviteUse, MessageState, Role, Seq, SessionId, Timestamp,
+    UserId,
+};
 
 /// A committed change. What stands here is the stored truth; `wire` decides what clients see.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,17 +35,48 @@ pub enum Change {
     /// `g:` Last entry of the group; it stays readable to nobody.
     GroupDeleted,
     /// `g:`
-    MemberAdded { user: UserId, role: Role },
+    MemberAdded {
+        user: UserId,
+        role: Role,
+        /// Somebody who was muted when they left still is.
+        muted_until: Option<Timestamp>,
+        /// How they came, if by themselves. For admins alone.
+        invite: Option<InviteUse>,
+    },
     /// `g:`
     MemberUpdated { user: UserId, role: Role },
+    /// `g:` `user` becomes the owner, and is not muted; `previous` becomes an admin.
+    OwnerChanged { user: UserId, previous: UserId },
+    /// `g:` May not write until then; None: may write again.
+    MemberMuted {
+        user: UserId,
+        until: Option<Timestamp>,
+    },
     /// `g:` Kicked (`actor` is another) or left.
     MemberRemoved { user: UserId },
+    /// `g:` Shut out, and removed if `was_member`. Others than admins learn of a removal alone.
+    MemberBanned { user: UserId, was_member: bool },
+    /// `g:` For admins alone.
+    MemberUnbanned { user: UserId },
     /// `g:`
     ChannelCreated { channel: ChannelId, name: String },
     /// `g:`
-    ChannelUpdated { channel: ChannelId, name: String },
+    ChannelUpdated {
+        channel: ChannelId,
+        name: String,
+        /// None: as it was.
+        slow_mode_secs: Option<u32>,
+    },
     /// `g:`
     ChannelDeleted { channel: ChannelId },
+    /// `g:` For admins alone.
+    InviteCreated {
+        invite: InviteId,
+        expires_at: Option<Timestamp>,
+        max_uses: Option<u32>,
+    },
+    /// `g:` For admins alone.
+    InviteDeleted { invite: InviteId },
 
     /// `c:` A fence: entries after it were checked at group position `gv` or later.
     MembersChanged { gv: Seq },
@@ -111,10 +145,16 @@ kinds! {
     GroupDeleted => "group.deleted",
     MemberAdded => "member.added",
     MemberUpdated => "member.updated",
+    OwnerChanged => "owner.changed",
+    MemberMuted => "member.muted",
     MemberRemoved => "member.removed",
+    MemberBanned => "member.banned",
+    MemberUnbanned => "member.unbanned",
     ChannelCreated => "channel.created",
     ChannelUpdated => "channel.updated",
     ChannelDeleted => "channel.deleted",
+    InviteCreated => "invite.created",
+    InviteDeleted => "invite.deleted",
     MembersChanged => "members.changed",
     MessageCreated => "message.created",
     MessageEdited => "message.edited",
@@ -157,6 +197,17 @@ impl Ephemeral {
 }
 
 impl Change {
+    /// Somebody is added who was never muted.
+    #[must_use]
+    pub fn member_added(user: UserId, role: Role) -> Self {
+        Self::MemberAdded {
+            user,
+            role,
+            muted_until: None,
+            invite: None,
+        }
+    }
+
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -168,10 +219,16 @@ impl Change {
             Self::GroupDeleted => Kind::GroupDeleted,
             Self::MemberAdded { .. } => Kind::MemberAdded,
             Self::MemberUpdated { .. } => Kind::MemberUpdated,
+            Self::OwnerChanged { .. } => Kind::OwnerChanged,
+            Self::MemberMuted { .. } => Kind::MemberMuted,
             Self::MemberRemoved { .. } => Kind::MemberRemoved,
+            Self::MemberBanned { .. } => Kind::MemberBanned,
+            Self::MemberUnbanned { .. } => Kind::MemberUnbanned,
             Self::ChannelCreated { .. } => Kind::ChannelCreated,
             Self::ChannelUpdated { .. } => Kind::ChannelUpdated,
             Self::ChannelDeleted { .. } => Kind::ChannelDeleted,
+            Self::InviteCreated { .. } => Kind::InviteCreated,
+            Self::InviteDeleted { .. } => Kind::InviteDeleted,
             Self::MembersChanged { .. } => Kind::MembersChanged,
             Self::MessageCreated(_) => Kind::MessageCreated,
             Self::MessageEdited { .. } => Kind::MessageEdited,
@@ -190,16 +247,57 @@ impl Change {
     }
 
     /// Whether a fence must follow in every channel of the group before this `g:` change is
-    /// acknowledged: it takes a right away, or adds a member who must miss nothing.
+    /// acknowledged: it takes a right to write away or gives it back, or adds a member who must
+    /// miss nothing.
     #[must_use]
     pub fn needs_fence(&self) -> bool {
+        match self {
+            Self::MemberAdded { .. }
+            | Self::MemberUpdated { .. }
+            | Self::OwnerChanged { .. }
+            | Self::MemberMuted { .. }
+            | Self::MemberRemoved { .. }
+            | Self::ChannelDeleted { .. }
+            | Self::GroupDeleted => true,
+            Self::ChannelUpdated { slow_mode_secs, .. } => slow_mode_secs.is_some(),
+            Self::MemberBanned { was_member, .. } => *was_member,
+            _ => false,
+        }
+    }
+
+    /// Whom this change removes from the group.
+    #[must_use]
+    pub fn removes(&self) -> Option<UserId> {
+        match self {
+            Self::MemberRemoved { user }
+            | Self::MemberBanned {
+                user,
+                was_member: true,
+            } => Some(*user),
+            _ => None,
+        }
+    }
+
+    /// Whether members who are no admins learn no more than that there is something.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        let shown_in_part = self.removes().is_some() || matches!(self, Self::MemberAdded { .. });
+        self.is_confidential() && !shown_in_part
+    }
+
+    /// Whether admins see more of this change than other members do.
+    #[must_use]
+    pub fn is_confidential(&self) -> bool {
         matches!(
             self,
-            Self::MemberAdded { .. }
-                | Self::MemberUpdated { .. }
-                | Self::MemberRemoved { .. }
-                | Self::ChannelDeleted { .. }
-                | Self::GroupDeleted
+            Self::MemberBanned { .. }
+                | Self::MemberUnbanned { .. }
+                | Self::InviteCreated { .. }
+                | Self::InviteDeleted { .. }
+                | Self::MemberAdded {
+                    invite: Some(_),
+                    ..
+                }
         )
     }
 }

@@ -83,6 +83,8 @@ pub struct Member {
     /// Position of the entry that made the user a member.
     pub joined: Seq,
     pub joined_at: Timestamp,
+    /// May not write until then; a time that is over means nothing.
+    pub muted_until: Option<Timestamp>,
 }
 
 /// A user's part in a group, without the group's members.
@@ -106,6 +108,8 @@ pub struct Channel {
     pub name: String,
     /// Position in the group's stream of the channel's last change of settings.
     pub version: Seq,
+    /// How long a member waits between two messages; 0: not at all.
+    pub slow_mode_secs: u32,
     pub created_at: Timestamp,
 }
 
@@ -128,78 +132,5 @@ impl Group {
     pub fn channel_for(&self, user: UserId, channel: ChannelId) -> Result<&Channel, Refusal> {
         self.member(user)?;
         self.channels.get(&channel).ok_or(Refusal::NotFound)
-    }
-
-    /// May `user` write in `channel`? Every member may.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` as [`Group::channel_for`].
-    pub fn may_send(&self, user: UserId, channel: ChannelId) -> Result<(), Refusal> {
-        self.channel_for(user, channel).map(|_| ())
-    }
-
-    /// May `user` change the settings, the channels, or add members? Admins and owners may,
-    /// and nobody in a direct conversation.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` to strangers, `Forbidden` to other members.
-    pub fn may_manage(&self, user: UserId) -> Result<(), Refusal> {
-        let member = self.member(user)?;
-        self.refuse_direct()?;
-        if member.role < Role::Admin {
-            return Err(Refusal::Forbidden("only admins and owners may do this"));
-        }
-        Ok(())
-    }
-
-    /// May `user` delete the group or change roles? Owners may.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` to strangers, `Forbidden` to other members.
-    pub fn may_own(&self, user: UserId) -> Result<(), Refusal> {
-        let member = self.member(user)?;
-        self.refuse_direct()?;
-        if member.role < Role::Owner {
-            return Err(Refusal::Forbidden("only the owner may do this"));
-        }
-        Ok(())
-    }
-
-    /// May `user` remove `other`? Anyone but the owner may leave; to remove somebody else
-    /// takes a higher role than theirs, and at least admin.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` to strangers and for people who are not members, `Forbidden` or `Conflict`
-    /// to others.
-    pub fn may_remove(&self, user: UserId, other: UserId) -> Result<(), Refusal> {
-        let member = self.member(user)?;
-        self.refuse_direct()?;
-        if user == other {
-            if member.role == Role::Owner {
-                return Err(Refusal::Conflict("the owner cannot leave the group"));
-            }
-            return Ok(());
-        }
-        if member.role < Role::Admin {
-            return Err(Refusal::Forbidden("only admins and owners may do this"));
-        }
-        let other = self.members.get(&other).ok_or(Refusal::NotFound)?;
-        if other.role >= member.role {
-            return Err(Refusal::Forbidden("this member's role is not below yours"));
-        }
-        Ok(())
-    }
-
-    fn refuse_direct(&self) -> Result<(), Refusal> {
-        match self.kind {
-            GroupKind::Group => Ok(()),
-            GroupKind::Direct => Err(Refusal::Forbidden(
-                "a direct conversation cannot be changed",
-            )),
-        }
     }
 }

@@ -75,6 +75,7 @@ id!(/** An account. */ UserId);
 id!(/** One login of one user on one device. */ SessionId);
 id!(/** A group, direct conversations included. */ GroupId);
 id!(/** A conversation inside a group. */ ChannelId);
+id!(/** A way into a group. */ InviteId);
 id!(/** An entry of the log; a message's id is its entry's. */ EntryId);
 id!(/** One installation, whatever the number of its processes. */ DeploymentId);
 id!(/** One run of one process. */ ServerId);

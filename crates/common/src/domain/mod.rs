@@ -5,8 +5,11 @@ mod change;
 mod entry;
 mod group;
 mod ids;
+mod invite;
 mod message;
+mod permission;
 mod refusal;
+mod restriction;
 mod stream;
 mod text;
 mod time;
@@ -16,13 +19,16 @@ pub use change::{Change, Ephemeral, Kind, UnknownKind};
 pub use entry::{Cursor, Entry, Head, Key, RequestHash, Seq};
 pub use group::{Channel, Group, GroupKind, Member, Membership, Role, UnknownName};
 pub use ids::{
-    ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, ServerId, SessionId, UserId,
+    ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, InviteId, ServerId, SessionId, UserId,
 };
+pub use invite::{Invite, InviteUse};
 pub use message::{Message, MessageState, ReactionCount};
+pub use permission::{Action, PERMISSIONS, Permission, Standing, Verdict};
 pub use refusal::{Refusal, Violation};
+pub use restriction::{Ban, Restrictions};
 pub use stream::{BadStream, StreamId};
 pub use text::{
     Content, DeviceName, DisplayName, Emoji, IdempotencyKey, Name, Password, TextError, Username,
 };
-pub use time::Timestamp;
+pub use time::{NotATime, Timestamp};
 pub use user::{Rotation, Session, User};

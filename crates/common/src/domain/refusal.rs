@@ -1,5 +1,7 @@
 //! Why a rule said no.
 
+use super::Timestamp;
+
 /// A mutation or a read that the rules refuse. Nothing has happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -9,6 +11,12 @@ pub enum Refusal {
     /// The caller may see it but not do this.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The caller may not write before this time.
+    #[error("you are muted in this group")]
+    Muted { until: Timestamp },
+    /// The caller has written a moment ago, and may again after so many milliseconds.
+    #[error("the channel is in slow mode")]
+    TooSoon { millis: u64 },
     /// A field is unacceptable.
     #[error("{} field(s) are invalid", .0.len())]
     Invalid(Vec<Violation>),

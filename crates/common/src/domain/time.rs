@@ -3,11 +3,17 @@
 use std::fmt;
 
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 /// Milliseconds since 1970-01-01T00:00:00Z. Printed as RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
+
+/// The text is no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a time such as 2026-11-21T12:00:00Z")]
+pub struct NotATime;
 
 /// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can name.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
@@ -23,6 +29,19 @@ impl Timestamp {
     #[must_use]
     pub fn as_millis(self) -> i64 {
         self.0
+    }
+
+    /// Reads RFC 3339, with any offset; what is below a millisecond is cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`NotATime`] for anything else.
+    pub fn parse(text: &str) -> Result<Self, NotATime> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| NotATime)?;
+        let millis = moment.unix_timestamp_nanos().div_euclid(1_000_000);
+        i64::try_from(millis)
+            .map(Self::from_millis)
+            .map_err(|_| NotATime)
     }
 
     /// Whole seconds since 1970, as JWT claims want them; rounded down.
@@ -59,7 +78,27 @@ impl fmt::Display for Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use super::Timestamp;
+    use super::{NotATime, Timestamp};
+
+    #[test]
+    fn what_is_printed_can_be_read_and_so_can_other_offsets() {
+        let moment = Timestamp::from_millis(1_763_726_400_123);
+        for text in [
+            moment.to_string().as_str(),
+            "2025-11-21T13:00:00.1239+01:00",
+        ] {
+            assert_eq!(Timestamp::parse(text), Ok(moment), "{text}");
+        }
+        for bad in [
+            "",
+            "tomorrow",
+            "2025-11-21",
+            "2025-11-21T12:00:00",
+            "1763726400",
+        ] {
+            assert_eq!(Timestamp::parse(bad), Err(NotATime), "{bad}");
+        }
+    }
 
     #[test]
     fn a_timestamp_prints_as_rfc_3339_with_milliseconds() {

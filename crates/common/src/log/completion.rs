@@ -117,13 +117,15 @@ impl Completion {
         })?;
         let gv = state.iter().map(|state| state.applied).max();
         let gv = gv.unwrap_or_default().max(entry.seq);
-        let mut channels: Vec<ChannelId> = state
+        let there = state
             .iter()
-            .flat_map(|state| state.channels.keys().copied())
-            .collect();
-        if let Change::ChannelDeleted { channel } = &entry.change {
-            channels.push(*channel);
-        }
+            .flat_map(|state| state.channels.keys().copied());
+        let channels: Vec<ChannelId> = match &entry.change {
+            Change::ChannelDeleted { channel } => there.chain([*channel]).collect(),
+            // What it says is of that one alone.
+            Change::ChannelUpdated { channel, .. } => there.filter(|id| id == channel).collect(),
+            _ => there.collect(),
+        };
         let fences = channels.into_iter().map(|channel| {
             let fence = Arc::new(Fence { gv });
             self.append_derived(entry, StreamId::Channel(channel), fence, again)

@@ -464,7 +464,7 @@ pub(crate) async fn a_repetition_of_what_was_refused_is_decided_anew(store: Arc<
     let world = World::new(store, &[]).await;
     let key = Key::unique();
     refused(&world.send_with(&world.log, user, key, "mine").await);
-    let added = Change::MemberAdded { user, role };
+    let added = Change::member_added(user, role);
     world.change_group(&world.log, added).await.unwrap();
     let sent = world.send_with(&world.log, user, key, "mine").await;
     assert!(!sent.unwrap().replayed);
@@ -680,7 +680,7 @@ pub(crate) async fn an_addition_applied_late_does_not_undo_a_removal(store: Arc<
     let added = {
         let world = world.clone();
         let role = Role::Member;
-        let change = Change::MemberAdded { user, role };
+        let change = Change::member_added(user, role);
         tokio::spawn(async move { world.change_group(&slow, change).await })
     };
     gate.reached().await;
@@ -794,7 +794,7 @@ pub(crate) async fn the_newly_added_get_what_follows_and_nothing_before(store: A
     world.send(&other, world.owner, "before").await.unwrap();
     let role = Role::Member;
     world
-        .change_group(&world.log, Change::MemberAdded { user, role })
+        .change_group(&world.log, Change::member_added(user, role))
         .await
         .unwrap();
     let after = world.send(&other, world.owner, "after").await.unwrap();
@@ -820,10 +820,7 @@ pub(crate) async fn the_newly_added_get_what_follows_and_nothing_before(store: A
 pub(crate) async fn a_change_completed_late_reaches_those_who_came_since(store: Arc<dyn Store>) {
     let [one, two] = [(); 2].map(|()| UserId::generate());
     let world = World::new(store, &[]).await;
-    let add = |user| Change::MemberAdded {
-        user,
-        role: Role::Member,
-    };
+    let add = |user| Change::member_added(user, Role::Member);
     let early = world.change_group(&world.log, add(one)).await.unwrap();
     world.change_group(&world.log, add(two)).await.unwrap();
     let channel = ChannelId::generate();

@@ -12,7 +12,7 @@ use super::apply::fill_in;
 use super::groups::Groups;
 use super::trace;
 use crate::bus::{Announcement, Audience, Bus, BusError, Control, Payload, TraceContext};
-use crate::domain::{Change, Entry, Seq, StreamId, UserId};
+use crate::domain::{Entry, Role, Seq, StreamId, UserId};
 use crate::store::{Store, StoreError};
 use crate::telemetry::traces;
 
@@ -72,18 +72,24 @@ impl Publisher {
         let audiences: Vec<_> = resolving.collect().await;
         let mut announcements = Vec::with_capacity(entries.len());
         let mut publishing = Vec::with_capacity(entries.len());
-        for ((entry, span), audience) in entries.into_iter().zip(spans).zip(audiences) {
-            publishing.push(audience.map(|audience| {
+        for ((entry, span), audiences) in entries.into_iter().zip(spans).zip(audiences) {
+            publishing.push(audiences.map(|audiences| {
                 let position = (entry.stream, entry.seq);
                 let publish = trace::publish(&span);
-                announcements.push(announcement(entry, audience, &publish));
-                (Announced { position, span }, publish)
+                let before = announcements.len();
+                announcements.extend(audiences.announcements(entry, &publish));
+                let count = announcements.len() - before;
+                (Announced { position, span }, publish, count)
             }));
         }
         let mut words = self.confirmed(&announcements).await.into_iter();
-        let outcome_of = |publishing: Result<(Announced, Span), NotAnnounced>| {
-            let (announced, publish) = publishing?;
-            let word = words.next().unwrap_or(Err(NotAnnounced::Late));
+        let outcome_of = |publishing: Result<(Announced, Span, usize), NotAnnounced>| {
+            let (announced, publish, count) = publishing?;
+            let late = || Err(NotAnnounced::Late);
+            let own: Vec<_> = (0..count)
+                .map(|_| words.next().unwrap_or_else(late))
+                .collect();
+            let word: Result<(), NotAnnounced> = own.into_iter().collect();
             if word.is_err() {
                 publish.record("otel.status_code", "ERROR");
             }
@@ -122,13 +128,13 @@ impl Publisher {
         &self,
         entry: &Entry,
         unread: Option<StoreError>,
-    ) -> Result<Audience, NotAnnounced> {
+    ) -> Result<Audiences, NotAnnounced> {
         if let Some(error) = unread {
             return Err(NotAnnounced::Store(error));
         }
         self.hint(entry).await;
-        let audience = self.audience(entry).await.map_err(NotAnnounced::Store)?;
-        audience.ok_or(NotAnnounced::NoGroup)
+        let audiences = self.audiences(entry).await.map_err(NotAnnounced::Store)?;
+        audiences.ok_or(NotAnnounced::NoGroup)
     }
 
     /// The bus's word on each.
@@ -169,10 +175,10 @@ impl Publisher {
 
     /// Who is to hear of an entry: members as of the position its rights were checked at who
     /// are members still, and whom it is about. None: the group is not known (yet).
-    async fn audience(&self, entry: &Entry) -> Result<Option<Audience>, StoreError> {
+    async fn audiences(&self, entry: &Entry) -> Result<Option<Audiences>, StoreError> {
         let (group, as_of) = match entry.stream {
-            StreamId::Sessions => return Ok(Some(Audience::Users(Vec::new()))),
-            StreamId::User(user) => return Ok(Some(Audience::Users(vec![user]))),
+            StreamId::Sessions => return Ok(Some(Audiences::all(Vec::new()))),
+            StreamId::User(user) => return Ok(Some(Audiences::all(vec![user]))),
             StreamId::Group(group) => (self.groups.get(group, entry.seq).await?, entry.seq),
             StreamId::Channel(channel) => {
                 (self.groups.of_channel(channel, entry.gv).await?, entry.gv)
@@ -182,24 +188,67 @@ impl Publisher {
             return Ok(None);
         };
         let members = group.members.iter();
-        let mut users: Vec<UserId> = members
-            .filter(|(_, member)| member.joined <= as_of)
-            .map(|(user, _)| *user)
-            .collect();
-        if let Change::MemberRemoved { user } = &entry.change
-            && !users.contains(user)
-        {
-            users.push(*user);
+        let members = members.filter(|(_, member)| member.joined <= as_of);
+        let sees_all = |role| !entry.change.is_confidential() || role > Role::Member;
+        let mut audiences = Audiences::all(Vec::new());
+        for (user, member) in members {
+            let part = if sees_all(member.role) {
+                &mut audiences.all
+            } else {
+                &mut audiences.less
+            };
+            part.push(*user);
         }
-        Ok(Some(Audience::Users(users)))
+        if let Some(user) = entry.change.removes() {
+            audiences.add_removed(user, entry.change.is_confidential());
+        }
+        Ok(Some(audiences))
     }
 }
 
-fn announcement(entry: Entry, audience: Audience, publish: &Span) -> Announcement {
-    publish.record("messaging.message.id", field::display(entry.id));
-    Announcement {
-        payload: Payload::Entry(Box::new(entry)),
-        audience,
-        trace: traces::traceparent(publish).map(TraceContext),
+/// Who is to hear of an entry: all of it, or what members see who are no admins.
+struct Audiences {
+    all: Vec<UserId>,
+    less: Vec<UserId>,
+}
+
+impl Audiences {
+    fn all(users: Vec<UserId>) -> Self {
+        Self {
+            all: users,
+            less: Vec::new(),
+        }
+    }
+
+    /// Whom the entry removes hears of it, unless back already.
+    fn add_removed(&mut self, user: UserId, confidential: bool) {
+        if self.all.contains(&user) || self.less.contains(&user) {
+            return;
+        }
+        let part = if confidential {
+            &mut self.less
+        } else {
+            &mut self.all
+        };
+        part.push(user);
+    }
+
+    /// One, or where there are two sorts of recipients one for each.
+    fn announcements(self, entry: Entry, publish: &Span) -> Vec<Announcement> {
+        publish.record("messaging.message.id", field::display(entry.id));
+        let announcement = |payload, users| Announcement {
+            payload,
+            audience: Audience::Users(users),
+            trace: traces::traceparent(publish).map(TraceContext),
+        };
+        let entry = Box::new(entry);
+        if self.less.is_empty() {
+            return vec![announcement(Payload::Entry(entry), self.all)];
+        }
+        let concealed = announcement(Payload::Concealed(entry.clone()), self.less);
+        if self.all.is_empty() {
+            return vec![concealed];
+        }
+        vec![announcement(Payload::Entry(entry), self.all), concealed]
     }
 }

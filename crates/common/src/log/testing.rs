@@ -185,6 +185,10 @@ through! {
     fn group_counts(users: &[UserId]) -> Vec<u64>;
     fn streams_of(user: UserId) -> Vec<StreamId>;
     fn members(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<(UserId, Member)>;
+    fn restrictions(group: GroupId, user: UserId) -> Restrictions;
+    fn bans(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban>;
+    fn invite(invite: InviteId) -> Option<Invite>;
+    fn invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
     fn acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }
 
@@ -417,7 +421,7 @@ impl Proposal for Send {
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
         let group = self.log.groups().of_channel(self.channel, head.gv).await?;
         let group = group.ok_or(Refusal::NotFound)?;
-        group.may_send(self.author, self.channel)?;
+        group.channel_for(self.author, self.channel)?;
         Ok(Draft {
             change: Change::MessageCreated(Box::new(MessageState {
                 content: self.text.clone(),
@@ -446,7 +450,7 @@ impl Proposal for Touch {
     async fn validate(&self, head: Head) -> Result<Draft, NotValid> {
         let group = self.log.groups().of_channel(self.channel, head.gv).await?;
         let group = group.ok_or(Refusal::NotFound)?;
-        group.may_send(self.actor, self.channel)?;
+        group.channel_for(self.actor, self.channel)?;
         let message = match &self.change {
             Change::MessageEdited { message, .. }
             | Change::MessageDeleted { message }

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::Calls;
 use crate::domain::{
-    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, ServerId,
-    Session, SessionId, StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
+    Message, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
@@ -99,5 +99,9 @@ measured! { StateStore:
     group_counts(users: &[UserId]) -> Vec<u64>;
     streams_of(user: UserId) -> Vec<StreamId>;
     members(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<(UserId, Member)>;
+    restrictions(group: GroupId, user: UserId) -> Restrictions;
+    bans(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban>;
+    invite(invite: InviteId) -> Option<Invite>;
+    invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
     acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }

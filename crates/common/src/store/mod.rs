@@ -34,8 +34,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::{
-    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, ServerId,
-    Session, SessionId, StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
+    Message, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 
 /// The append-only log. All reads see only what is durably committed.
@@ -291,6 +291,29 @@ pub trait StateStore: Send + Sync {
         window: IdWindow<UserId>,
         limit: usize,
     ) -> Result<Vec<(UserId, Member)>, StoreError>;
+
+    /// What is held against a user in a group, whether or not a member.
+    async fn restrictions(&self, group: GroupId, user: UserId) -> Result<Restrictions, StoreError>;
+
+    /// Who is banned from a group, ascending by user id: those of the window, at most `limit`.
+    async fn bans(
+        &self,
+        group: GroupId,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Ban>, StoreError>;
+
+    /// An invite, deleted ones included.
+    async fn invite(&self, invite: InviteId) -> Result<Option<Invite>, StoreError>;
+
+    /// A group's invites that are not deleted, ascending by id: those of the window, at most
+    /// `limit`.
+    async fn invites(
+        &self,
+        group: GroupId,
+        window: IdWindow<InviteId>,
+        limit: usize,
+    ) -> Result<Vec<Invite>, StoreError>;
 
     /// Users who share a group with `user`, without the user, each once, at most `limit`.
     async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError>;

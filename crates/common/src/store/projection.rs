@@ -1,8 +1,8 @@
 //! What an entry does to the state. Pure; the stores only carry it out.
 
 use crate::domain::{
-    Change, ChannelId, Entry, GroupId, GroupKind, Role, Seq, Session, SessionId, StreamId,
-    Timestamp, UserId,
+    Ban, Change, ChannelId, Entry, GroupId, GroupKind, Invite, InviteId, Role, Seq, Session,
+    SessionId, StreamId, Timestamp, UserId,
 };
 
 /// One change of state, guarded by the position last applied to what it changes
@@ -39,14 +39,30 @@ pub enum StateChange {
         user: UserId,
         role: Role,
         joined_at: Timestamp,
+        muted_until: Option<Timestamp>,
     },
+    /// An owner is not muted.
     SetRole {
         group: GroupId,
         user: UserId,
         role: Role,
     },
-    /// Leaves a tombstone.
+    MuteMember {
+        group: GroupId,
+        user: UserId,
+        until: Option<Timestamp>,
+    },
+    /// Leaves a tombstone, which says whether and until when the user was muted.
     RemoveMember {
+        group: GroupId,
+        user: UserId,
+    },
+    /// Removes a member as well; who was none gets a tombstone that says it.
+    BanMember {
+        group: GroupId,
+        ban: Ban,
+    },
+    UnbanMember {
         group: GroupId,
         user: UserId,
     },
@@ -58,15 +74,28 @@ pub enum StateChange {
         created_at: Timestamp,
     },
     /// Its `version` becomes `seq`.
-    RenameChannel {
+    UpdateChannel {
         group: GroupId,
         channel: ChannelId,
         name: String,
+        /// None: as it was.
+        slow_mode_secs: Option<u32>,
     },
     /// Leaves a tombstone.
     DeleteChannel {
         group: GroupId,
         channel: ChannelId,
+    },
+    CreateInvite(Invite),
+    UseInvite {
+        group: GroupId,
+        invite: InviteId,
+        uses: u32,
+    },
+    /// Leaves a tombstone.
+    DeleteInvite {
+        group: GroupId,
+        invite: InviteId,
     },
     /// Everything of the entry is applied: the group's `applied` becomes `seq`, its member
     /// count changes by `members`. Always the last change of a `g:` entry.
@@ -152,7 +181,7 @@ fn of_group(group: GroupId, entry: &Entry) -> Vec<StateChange> {
                 created_at: entry.at,
             });
             for (user, role) in initial {
-                changes.push(add_member(group, *user, *role, entry.at));
+                changes.push(add_member(group, *user, *role, entry.at, None));
                 members += 1;
             }
             for (channel, name) in channels {
@@ -164,30 +193,80 @@ fn of_group(group: GroupId, entry: &Entry) -> Vec<StateChange> {
             name: name.clone(),
         }),
         Change::GroupDeleted => changes.push(StateChange::DeleteGroup { group }),
-        Change::MemberAdded { user, role } => {
-            changes.push(add_member(group, *user, *role, entry.at));
+        Change::MemberAdded {
+            user,
+            role,
+            muted_until,
+            invite,
+        } => {
+            changes.push(add_member(group, *user, *role, entry.at, *muted_until));
+            changes.extend(invite.map(|used| StateChange::UseInvite {
+                group,
+                invite: used.invite,
+                uses: used.uses,
+            }));
             members = 1;
         }
-        Change::MemberUpdated { user, role } => changes.push(StateChange::SetRole {
+        Change::MemberUpdated { user, role } => changes.push(set_role(group, *user, *role)),
+        Change::OwnerChanged { user, previous } => {
+            changes.push(set_role(group, *user, Role::Owner));
+            changes.push(set_role(group, *previous, Role::Admin));
+        }
+        Change::MemberMuted { user, until } => changes.push(StateChange::MuteMember {
             group,
             user: *user,
-            role: *role,
+            until: *until,
         }),
         Change::MemberRemoved { user } => {
             changes.push(StateChange::RemoveMember { group, user: *user });
             members = -1;
         }
+        Change::MemberBanned { user, was_member } => {
+            let ban = Ban {
+                user: *user,
+                by: entry.actor,
+                at: entry.at,
+            };
+            changes.push(StateChange::BanMember { group, ban });
+            members = -i64::from(*was_member);
+        }
+        Change::MemberUnbanned { user } => {
+            changes.push(StateChange::UnbanMember { group, user: *user });
+        }
         Change::ChannelCreated { channel, name } => {
             changes.push(create_channel(group, *channel, name, entry.at));
         }
-        Change::ChannelUpdated { channel, name } => changes.push(StateChange::RenameChannel {
+        Change::ChannelUpdated {
+            channel,
+            name,
+            slow_mode_secs,
+        } => changes.push(StateChange::UpdateChannel {
             group,
             channel: *channel,
             name: name.clone(),
+            slow_mode_secs: *slow_mode_secs,
         }),
         Change::ChannelDeleted { channel } => changes.push(StateChange::DeleteChannel {
             group,
             channel: *channel,
+        }),
+        Change::InviteCreated {
+            invite,
+            expires_at,
+            max_uses,
+        } => changes.push(StateChange::CreateInvite(Invite {
+            id: *invite,
+            group,
+            created_by: entry.actor,
+            created_at: entry.at,
+            expires_at: *expires_at,
+            max_uses: *max_uses,
+            uses: 0,
+            deleted: false,
+        })),
+        Change::InviteDeleted { invite } => changes.push(StateChange::DeleteInvite {
+            group,
+            invite: *invite,
         }),
         _ => {}
     }
@@ -236,13 +315,24 @@ fn reaction(
     change.into_iter().collect()
 }
 
-fn add_member(group: GroupId, user: UserId, role: Role, joined_at: Timestamp) -> StateChange {
+fn add_member(
+    group: GroupId,
+    user: UserId,
+    role: Role,
+    joined_at: Timestamp,
+    muted_until: Option<Timestamp>,
+) -> StateChange {
     StateChange::AddMember {
         group,
         user,
         role,
         joined_at,
+        muted_until,
     }
+}
+
+fn set_role(group: GroupId, user: UserId, role: Role) -> StateChange {
+    StateChange::SetRole { group, user, role }
 }
 
 fn create_channel(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use crate::domain::{Cursor, Seq, StreamId, UserId};
+use crate::domain::{Cursor, Entry, Role, Seq, StreamId, UserId};
 use crate::log::{Applied, fill_in};
 use crate::store::{Store, StoreError};
 use crate::wire::{Delta, Reset, ResetReason, SyncAnswer};
@@ -90,7 +90,7 @@ impl Sync {
             if reads.is_empty() {
                 break;
             }
-            let items = reads.iter().map(|read| self.read(*read));
+            let items = reads.iter().map(|read| self.read(who, *read));
             let items = try_join_all(items).await?;
             for (read, items) in reads.into_iter().zip(items) {
                 pager.accept(read, items);
@@ -136,7 +136,7 @@ impl Sync {
         Ok(streams.into_iter().zip(heads).collect())
     }
 
-    async fn read(&self, read: Read) -> Result<Vec<Item<Delta>>, StoreError> {
+    async fn read(&self, who: UserId, read: Read) -> Result<Vec<Item<Delta>>, StoreError> {
         let Read {
             stream,
             after,
@@ -146,16 +146,57 @@ impl Sync {
         let limit = usize::try_from(through - after).unwrap_or(usize::MAX);
         let mut entries = store.entries(stream, after, through, limit).await?;
         fill_in(store, &mut entries).await?;
-        let items = entries.iter().map(|entry| {
-            let delta = Delta::of_entry(entry);
-            Item {
+        let whole = self.sees_all(who, stream, &entries).await?;
+        let hidden = |entry: &Entry| !whole && entry.change.is_hidden();
+        let mut items = Vec::with_capacity(entries.len());
+        let mut run = None;
+        for (index, entry) in entries.iter().enumerate() {
+            let first = run.take().unwrap_or(entry.seq);
+            // Of a run of hidden entries the last stands for all.
+            if hidden(entry) && entries.get(index + 1).is_some_and(hidden) {
+                run = Some(first);
+                continue;
+            }
+            let delta = encode(entry, first, whole);
+            items.push(Item {
+                first,
                 seq: entry.seq,
                 bytes: delta.as_ref().map_or(0, |delta| delta.to_frame().len()),
                 delta,
-            }
-        });
-        Ok(items.collect())
+            });
+        }
+        Ok(items)
     }
+
+    /// Whether these entries are to be shown whole: what is for admins alone only to those who
+    /// are admins now.
+    async fn sees_all(
+        &self,
+        who: UserId,
+        stream: StreamId,
+        entries: &[Entry],
+    ) -> Result<bool, StoreError> {
+        let StreamId::Group(group) = stream else {
+            return Ok(true);
+        };
+        if !entries.iter().any(|entry| entry.change.is_confidential()) {
+            return Ok(true);
+        }
+        let membership = self.store.membership(who, group).await?;
+        Ok(membership.is_some_and(|membership| membership.role > Role::Member))
+    }
+}
+
+/// What clients see; None: nothing. `first` begins the run of hidden entries that the entry ends,
+/// or is its own position; not `whole`: as members see it who are no admins.
+fn encode(entry: &Entry, first: Seq, whole: bool) -> Option<Delta> {
+    let delta = if whole {
+        Delta::of_entry(entry)
+    } else {
+        Delta::concealed(entry)
+    };
+    let first = (first < entry.seq).then_some(first);
+    delta.map(|delta| Delta { first, ..delta })
 }
 
 impl Synced {

@@ -86,9 +86,11 @@ pub(super) struct Read {
     pub(super) through: Seq,
 }
 
-/// An entry that was read.
+/// An entry that was read, or a run of entries that go as one.
 #[derive(Debug)]
 pub(super) struct Item<D> {
+    pub(super) first: Seq,
+    /// The last one.
     pub(super) seq: Seq,
     /// None: not for clients. The cursor passes over it.
     pub(super) delta: Option<D>,
@@ -168,8 +170,8 @@ impl<D> Pager<D> {
         let Some(mut lane) = self.lanes.pop_front() else {
             return;
         };
-        let positions = items.iter().map(|item| item.seq);
-        if !positions.eq(read.after + 1..=read.through) {
+        let follows = |after: Seq, item: &Item<D>| (item.first == after + 1).then_some(item.seq);
+        if items.iter().try_fold(read.after, follows) != Some(read.through) {
             self.expire(lane.stream);
             return;
         }

@@ -5,7 +5,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::{Change, Entry, Ephemeral, Seq, Timestamp, UserId};
+use crate::domain::{Change, Entry, Ephemeral, Kind, Seq, Timestamp, UserId};
+
+/// The kind of what the recipient may not see.
+const HIDDEN: &str = "hidden";
 
 /// What changed and how to find it, not the resource again. `(stream, seq)` identifies it;
 /// ephemeral deltas have neither.
@@ -14,6 +17,9 @@ pub struct Delta {
     /// The stream's name, such as `c:0197…`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
+    /// The first of the run of entries that it stands for, where it stands for more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<Seq>,
     /// Position in the stream; they follow each other without holes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
@@ -35,12 +41,34 @@ impl Delta {
     pub fn of_entry(entry: &Entry) -> Option<Self> {
         Some(Self {
             stream: Some(entry.stream.to_string()),
+            first: None,
             seq: Some(entry.seq),
             kind: entry.change.kind().as_str().to_owned(),
             at: entry.at.to_string(),
             actor: entry.actor,
             data: object(data_of(entry)?),
         })
+    }
+
+    /// What members see who are no admins: of some changes less, of some only that there is
+    /// something (`hidden`, without data). None as [`Delta::of_entry`].
+    #[must_use]
+    pub fn concealed(entry: &Entry) -> Option<Self> {
+        let mut delta = Self::of_entry(entry)?;
+        if !entry.change.is_confidential() {
+            return Some(delta);
+        }
+        if entry.change.is_hidden() {
+            HIDDEN.clone_into(&mut delta.kind);
+            delta.actor = None;
+            delta.data = Map::new();
+        } else if let Some(user) = entry.change.removes() {
+            Kind::MemberRemoved.as_str().clone_into(&mut delta.kind);
+            delta.data = object(json!({ "user": user }));
+        } else {
+            delta.data.remove("invite");
+        }
+        Some(delta)
     }
 
     #[must_use]
@@ -50,6 +78,7 @@ impl Delta {
         };
         Self {
             stream: None,
+            first: None,
             seq: None,
             kind: what.kind().to_owned(),
             at: at.to_string(),
@@ -111,13 +140,46 @@ fn data_of(entry: &Entry) -> Option<Value> {
             Value::Object(data)
         }
         Change::GroupDeleted => json!({}),
-        Change::MemberAdded { user, role } | Change::MemberUpdated { user, role } => {
-            json!({ "user": user, "role": role.as_str() })
+        Change::MemberAdded {
+            user,
+            role,
+            muted_until,
+            invite,
+        } => {
+            let mut data = json!({
+                "user": user,
+                "role": role.as_str(),
+                "muted_until": time(*muted_until),
+            });
+            if let Some(used) = invite {
+                data["invite"] = json!({ "id": used.invite, "uses": used.uses });
+            }
+            data
         }
-        Change::MemberRemoved { user } => json!({ "user": user }),
-        Change::ChannelCreated { channel, name } | Change::ChannelUpdated { channel, name } => {
-            json!({ "id": channel, "name": name })
+        Change::MemberUpdated { user, role } => json!({ "user": user, "role": role.as_str() }),
+        Change::OwnerChanged { user, previous } => json!({ "user": user, "previous": previous }),
+        Change::MemberMuted { user, until } => json!({ "user": user, "muted_until": time(*until) }),
+        Change::MemberRemoved { user }
+        | Change::MemberBanned { user, .. }
+        | Change::MemberUnbanned { user } => json!({ "user": user }),
+        Change::ChannelCreated { channel, name } => json!({ "id": channel, "name": name }),
+        Change::ChannelUpdated {
+            channel,
+            name,
+            slow_mode_secs,
+        } => {
+            let mut data = json!({ "id": channel, "name": name });
+            if let Some(secs) = slow_mode_secs {
+                data["slow_mode_secs"] = json!(secs);
+            }
+            data
         }
+        Change::InviteCreated {
+            invite,
+            expires_at,
+            max_uses,
+        } => json!({ "id": invite, "expires_at": time(*expires_at), "max_uses": max_uses }),
+        Change::InviteDeleted { invite } => json!({ "id": invite }),
         Change::ChannelDeleted { channel } => json!({ "id": channel }),
         Change::MembersChanged { gv } => json!({ "gv": gv }),
         Change::MessageCreated(state) => json!({
@@ -144,10 +206,63 @@ fn data_of(entry: &Entry) -> Option<Value> {
     Some(data)
 }
 
+fn time(at: Option<Timestamp>) -> Option<String> {
+    at.map(|at| at.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EntryId, Key, StreamId};
+    use crate::domain::{EntryId, InviteId, InviteUse, Key, Role, StreamId};
+
+    #[test]
+    fn members_see_removals_and_additions_and_nothing_else_of_what_is_for_admins() {
+        let user = UserId::generate();
+        let invite = InviteId::generate();
+        let check = |change: Change, kind: &str, data: Value| {
+            let entry = Entry {
+                id: EntryId::generate(),
+                stream: StreamId::Group(crate::domain::GroupId::generate()),
+                seq: 5,
+                at: Timestamp::from_millis(0),
+                actor: Some(UserId::generate()),
+                key: Key::unique(),
+                request: None,
+                gv: 0,
+                ord: 0,
+                change,
+            };
+            let shown = Delta::concealed(&entry).unwrap();
+            assert_eq!((&*shown.kind, &shown.data), (kind, &object(data)));
+            assert_eq!(shown.actor.is_none(), kind == HIDDEN);
+            assert_eq!(shown.seq, Some(5));
+            let whole = Delta::of_entry(&entry).unwrap();
+            assert_eq!(whole != shown, entry.change.is_confidential());
+        };
+        let banned = |was_member| Change::MemberBanned { user, was_member };
+        check(banned(true), "member.removed", json!({ "user": user }));
+        check(banned(false), "hidden", json!({}));
+        check(Change::MemberUnbanned { user }, "hidden", json!({}));
+        check(Change::InviteDeleted { invite }, "hidden", json!({}));
+        let created = Change::InviteCreated {
+            invite,
+            expires_at: None,
+            max_uses: Some(1),
+        };
+        check(created, "hidden", json!({}));
+        let joined = |invite| Change::MemberAdded {
+            user,
+            role: Role::Member,
+            muted_until: None,
+            invite,
+        };
+        let data = json!({"user": user, "role": "member", "muted_until": null});
+        let used = InviteUse { invite, uses: 1 };
+        check(joined(Some(used)), "member.added", data.clone());
+        check(joined(None), "member.added", data);
+        let removed = Change::MemberRemoved { user };
+        check(removed, "member.removed", json!({ "user": user }));
+    }
 
     #[test]
     fn a_delta_reads_as_the_protocol_shows_it() {

@@ -9,11 +9,12 @@ mod sync;
 pub use delta::Delta;
 pub use frame::{ClientFrame, ErrorCode, ResumeReason, ServerFrame};
 pub use request::{
-    CreateChannel, CreateGroup, CreateSession, CreateUser, EditMessage, Empty, PutMember,
-    RefreshSession, SendMessage, UpdateChannel, UpdateGroup, UpdateMember, UpdateUser,
+    CreateChannel, CreateGroup, CreateInvite, CreateSession, CreateUser, EditMessage, Empty,
+    MuteMember, PutMember, RefreshSession, SendMessage, UpdateChannel, UpdateGroup, UpdateMember,
+    UpdateUser,
 };
 pub use resource::{
-    Channel, ChannelRef, Group, List, Member, Message, Reaction, RealtimeTicket, Session, Tokens,
-    User,
+    Ban, Channel, ChannelRef, Group, Invite, InvitePreview, List, Member, Message, Reaction,
+    RealtimeTicket, Session, Tokens, User,
 };
 pub use sync::{PollRequest, Reset, ResetReason, SyncAnswer, SyncRequest};

@@ -85,9 +85,32 @@ pub struct PutMember {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateMember {
-    /// `member` or `admin`.
+    /// `member` or `admin`; `owner` passes ownership on.
     #[schema(example = "admin")]
     pub role: String,
+}
+
+/// `PUT /v1/groups/{group}/members/{user}/mute`
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MuteMember {
+    /// Until when the member may not write: a time to come, at most 366 days from now.
+    #[schema(format = DateTime)]
+    pub until: String,
+}
+
+/// `POST /v1/groups/{group}/invites`
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateInvite {
+    /// How many may join by it; left out: any number.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 100_000)]
+    pub max_uses: Option<u64>,
+    /// For how many seconds it can be used; left out: until it is withdrawn.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    pub expires_in: Option<u64>,
 }
 
 /// A body without fields; it may be left out.
@@ -107,8 +130,13 @@ pub struct CreateChannel {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateChannel {
+    #[serde(default)]
     #[schema(min_length = 1, max_length = 100)]
-    pub name: String,
+    pub name: Option<String>,
+    /// Seconds that a member must wait between two messages; 0: none.
+    #[serde(default)]
+    #[schema(maximum = 21_600)]
+    pub slow_mode_secs: Option<u64>,
 }
 
 /// `POST /v1/channels/{channel}/messages`

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::{self, ChannelId, EntryId, GroupId, Membership, Seq, SessionId, UserId};
+use crate::domain::{
+    self, ChannelId, EntryId, GroupId, InviteId, Membership, Seq, SessionId, UserId,
+};
 
 /// Part of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -96,6 +98,57 @@ pub struct Member {
     pub role: &'static str,
     #[schema(format = DateTime)]
     pub joined_at: String,
+    /// Until when the member may not write. Null, or a time that is over: may write.
+    #[schema(format = DateTime)]
+    pub muted_until: Option<String>,
+}
+
+/// Somebody who is shut out of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Ban {
+    #[schema(value_type = Uuid)]
+    pub user: UserId,
+    /// Null is the system.
+    #[schema(value_type = Option<Uuid>)]
+    pub banned_by: Option<UserId>,
+    #[schema(format = DateTime)]
+    pub banned_at: String,
+}
+
+/// A way into a group, as its admins see it.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct Invite {
+    #[schema(value_type = Uuid)]
+    pub id: InviteId,
+    #[schema(value_type = Uuid)]
+    pub group: GroupId,
+    /// Whoever has it may join: for `/v1/invites/{code}`.
+    pub code: String,
+    /// Null is the system.
+    #[schema(value_type = Option<Uuid>)]
+    pub created_by: Option<UserId>,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// Null: never.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// Null: any number.
+    pub max_uses: Option<u32>,
+    /// How many have joined by it.
+    pub uses: u32,
+}
+
+/// What somebody who has an invite's code is shown of the group before joining.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct InvitePreview {
+    #[schema(value_type = Uuid)]
+    pub group: GroupId,
+    pub name: Option<String>,
+    pub member_count: u64,
+    /// Whether the caller is a member already.
+    pub member: bool,
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
 }
 
 /// A conversation inside a group.
@@ -108,6 +161,8 @@ pub struct Channel {
     pub name: String,
     /// Position (in the group's stream) of the last change of the settings; also the `ETag`.
     pub version: Seq,
+    /// Seconds that a member must wait between two messages; 0: none.
+    pub slow_mode_secs: u32,
     /// Position of the last entry of the channel's own stream; 0 if it has none.
     pub head: Seq,
     #[schema(format = DateTime)]
@@ -226,6 +281,33 @@ impl From<(UserId, domain::Member)> for Member {
             user,
             role: member.role.as_str(),
             joined_at: member.joined_at.to_string(),
+            muted_until: member.muted_until.map(|until| until.to_string()),
+        }
+    }
+}
+
+impl From<domain::Ban> for Ban {
+    fn from(ban: domain::Ban) -> Self {
+        Self {
+            user: ban.user,
+            banned_by: ban.by,
+            banned_at: ban.at.to_string(),
+        }
+    }
+}
+
+impl Invite {
+    #[must_use]
+    pub fn with_code(invite: domain::Invite, code: String) -> Self {
+        Self {
+            id: invite.id,
+            group: invite.group,
+            code,
+            created_by: invite.created_by,
+            created_at: invite.created_at.to_string(),
+            expires_at: invite.expires_at.map(|at| at.to_string()),
+            max_uses: invite.max_uses,
+            uses: invite.uses,
         }
     }
 }
@@ -238,6 +320,7 @@ impl Channel {
             group: channel.group,
             name: channel.name,
             version: channel.version,
+            slow_mode_secs: channel.slow_mode_secs,
             head,
             created_at: channel.created_at.to_string(),
         }

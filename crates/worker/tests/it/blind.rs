@@ -90,6 +90,10 @@ through! { StateStore:
     group_counts(users: &[UserId]) -> Vec<u64>;
     streams_of(user: UserId) -> Vec<StreamId>;
     members(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<(UserId, Member)>;
+    restrictions(group: GroupId, user: UserId) -> Restrictions;
+    bans(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban>;
+    invite(invite: InviteId) -> Option<Invite>;
+    invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
     acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
     {}
 }

@@ -74,7 +74,7 @@ async fn while_the_bus_is_away_what_derives_from_entries_is_appended() {
     let mut world = World::new();
     world.commit_group().await;
     let (user, role) = (UserId::generate(), Role::Member);
-    let added = Change::MemberAdded { user, role };
+    let added = Change::member_added(user, role);
     world.commit(world.group, vec![added]).await;
     while world.pending().await > 0 {
         world.pass().await;

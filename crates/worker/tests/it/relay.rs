@@ -42,7 +42,7 @@ async fn what_derives_from_an_abandoned_entry_is_appended() {
     world.commit_group().await;
     let other = UserId::generate();
     let role = Role::Member;
-    let added = Change::MemberAdded { user: other, role };
+    let added = Change::member_added(other, role);
     world.commit(world.group, vec![added]).await;
     let session = SessionId::generate();
     let login = Change::SessionCreated {

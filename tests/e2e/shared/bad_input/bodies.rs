@@ -214,6 +214,36 @@ async fn wrong_groups_channels_and_members() -> Result<()> {
         let body = format!(r#"{{"role":{role}}}"#);
         let path = "/v1/groups/{group}/members/{other user}";
         cases.push(Case::invalid(Method::PUT, path, &body).mentions("role"));
+        cases.push(Case::invalid(Method::PATCH, path, &body).mentions("role"));
+    }
+    let channel = "/v1/channels/{channel}";
+    for secs in ["-1", "1.5", "\"1\"", "[]", "21601", "18446744073709551616"] {
+        let body = format!(r#"{{"slow_mode_secs":{secs}}}"#);
+        cases.push(Case::invalid(Method::PATCH, channel, &body).mentions("slow_mode_secs"));
+    }
+    let invites = "/v1/groups/{group}/invites";
+    for field in ["max_uses", "expires_in"] {
+        for value in [
+            "0",
+            "-1",
+            "1.5",
+            "\"1\"",
+            "[]",
+            "31536001",
+            "18446744073709551616",
+        ] {
+            let body = format!(r#"{{"{field}":{value}}}"#);
+            cases.push(Case::invalid(Method::POST, invites, &body).mentions(field));
+        }
+    }
+    let mute = "/v1/groups/{group}/members/{user}/mute";
+    for until in ["1", "null", "\"\"", "\"soon\"", "\"2026-11-21\"", "[]"] {
+        let body = format!(r#"{{"until":{until}}}"#);
+        cases.push(Case::invalid(Method::PUT, mute, &body).mentions("until"));
+    }
+    let ban = "/v1/groups/{group}/bans/{other user}";
+    for body in ["[]", "1", r#"{"reason":"none"}"#] {
+        cases.push(Case::invalid(Method::PUT, ban, body));
     }
     world.check(cases).await
 }

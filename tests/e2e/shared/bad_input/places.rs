@@ -21,7 +21,7 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         "{other group}",
         "{channel}",
     ] {
-        for rest in ["", "/members"] {
+        for rest in ["", "/members", "/bans", "/bans/{user}", "/invites"] {
             let path = format!("/v1/groups/{id}{rest}");
             cases.push(Case::get(&path, 404, "not_found"));
         }
@@ -29,6 +29,32 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         let patch = Case::new(Method::PATCH, &path, 404, "not_found");
         cases.push(patch.json(r#"{"name":"x"}"#));
         cases.push(Case::new(Method::DELETE, &path, 404, "not_found"));
+        for (method, rest) in [
+            (Method::PUT, "/bans/{other user}"),
+            (Method::DELETE, "/bans/{other user}"),
+            (Method::DELETE, "/members/{user}/mute"),
+            (Method::POST, "/invites"),
+            (Method::DELETE, "/invites/{unknown}"),
+        ] {
+            let path = format!("{path}{rest}");
+            cases.push(Case::new(method, &path, 404, "not_found"));
+        }
+    }
+    for id in ["x", "{unknown}", "{other user}"] {
+        for rest in ["bans", "invites"] {
+            let path = format!("/v1/groups/{{group}}/{rest}/{id}");
+            cases.push(Case::new(Method::DELETE, &path, 404, "not_found"));
+        }
+        let path = format!("/v1/groups/{{group}}/members/{id}/mute");
+        cases.push(Case::new(Method::DELETE, &path, 404, "not_found"));
+        let ban = format!("/v1/groups/{{group}}/bans/{id}");
+        cases.push(Case::get(&ban, 404, "not_found"));
+    }
+    let long = "A".repeat(2000);
+    for code in ["x", "{unknown}", "%F0%9F%9A%80", &long] {
+        let path = format!("/v1/invites/{code}");
+        cases.push(Case::get(&path, 404, "not_found"));
+        cases.push(Case::new(Method::POST, &path, 404, "not_found"));
     }
     for id in ["x", "{unknown}", "{other channel}", "{group}", "{user}"] {
         let path = format!("/v1/channels/{id}");

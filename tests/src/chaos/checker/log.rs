@@ -221,6 +221,14 @@ impl Group {
                 from: seq,
                 to: None,
             }),
+            // Perhaps of somebody who is no member.
+            "member.banned" => {
+                let absences = absences.or_default();
+                if absences.last().is_none_or(|last| last.to.is_some()) {
+                    let (from, to) = (seq, None);
+                    absences.push(Absence { from, to });
+                }
+            }
             _ => {}
         }
     }

@@ -257,6 +257,10 @@ impl Slot {
                 Self::new("role", [actor, user, role])
             }
             Change::Remove { user, .. } => Self::new("remove", [actor, user]),
+            Change::Ban { user, .. } => Self::new("ban", [actor, user]),
+            Change::Unban { user, .. } => Self::new("unban", [actor, user]),
+            Change::Mute { user, until, .. } => Self::new("mute", [actor, user, until]),
+            Change::Unmute { user, .. } => Self::new("mute", [actor, user, ""]),
             Change::CreateChannel { name, .. } => Self::new("name", ["channel", name]),
             Change::RenameChannel { channel, name, .. } => Self::new("name", [&**channel, name]),
             Change::DeleteChannel { channel, .. } => Self::new("close", [actor, channel]),
@@ -279,6 +283,9 @@ impl Slot {
                 Self::new("role", [actor, text("user"), text("role")])
             }
             "member.removed" => Self::new("remove", [actor, text("user")]),
+            "member.banned" => Self::new("ban", [actor, text("user")]),
+            "member.unbanned" => Self::new("unban", [actor, text("user")]),
+            "member.muted" => Self::new("mute", [actor, text("user"), text("muted_until")]),
             "channel.created" => Self::new("name", ["channel", text("name")]),
             "channel.updated" => Self::new("name", [text("id"), text("name")]),
             "channel.deleted" => Self::new("close", [actor, text("id")]),

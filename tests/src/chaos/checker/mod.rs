@@ -7,6 +7,7 @@ mod access;
 mod contents;
 mod log;
 mod matching;
+mod moderation;
 mod order;
 mod pushes;
 mod reads;
@@ -134,6 +135,8 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(access::only_members(&case));
     findings.extend(roles::suffice(&case));
+    findings.extend(moderation::the_banned_stay_out(&case));
+    findings.extend(moderation::the_muted_are_silent(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));
     findings.extend(resets::with_reason(&case));
     let (not_pushed, awaited) = pushes::in_time(&case);

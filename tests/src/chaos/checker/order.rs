@@ -98,6 +98,7 @@ pub(super) fn what_was_seen_stays(case: &Case<'_>) -> Vec<Finding> {
         }
         let why = match case.log.entry(&delta.stream, delta.seq) {
             Some(entry) if is_same(case, entry, delta) => continue,
+            Some(entry) if is_concealed(case, entry, delta) => continue,
             Some(entry) => format!("the log has {entry:?}"),
             None if !case.log.streams.contains_key(&delta.stream) => {
                 "nobody can read such a stream".to_owned()
@@ -108,6 +109,24 @@ pub(super) fn what_was_seen_stays(case: &Case<'_>) -> Vec<Finding> {
         findings.push(Finding::new(Rule::Gone, what));
     }
     findings
+}
+
+/// An entry as those see it who are no admins: of a ban the removal or nothing, of the rest
+/// nothing.
+fn is_concealed(case: &Case<'_>, entry: &Delta, seen: &Delta) -> bool {
+    let mut shown = entry.clone();
+    match (&*entry.kind, &*seen.kind) {
+        ("member.banned", "member.removed") => shown.kind.clone_from(&seen.kind),
+        ("member.banned" | "member.unbanned", "hidden") => {
+            shown.kind.clone_from(&seen.kind);
+            shown.actor = None;
+            shown.data = Value::Object(serde_json::Map::new());
+            // It may stand for some before it.
+            shown.first = seen.first;
+        }
+        _ => return false,
+    }
+    is_same(case, &shown, seen)
 }
 
 /// The same entry. A content is filled in when a delta is encoded: it may be any that the

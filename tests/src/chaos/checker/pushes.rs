@@ -116,6 +116,8 @@ fn is_for(case: &Case<'_>, user: &str, due: &Due<'_>) -> bool {
     let about = entry.data["user"] == *user;
     let since = match &*entry.kind {
         "member.removed" if about => return true,
+        // Who was no member is not told.
+        "member.banned" if about => return false,
         "member.added" if about => due.acknowledged + Duration::from_nanos(1),
         _ => due.invoked,
     };

@@ -50,8 +50,14 @@ fn exceeds(roles: &Roles, entry: &Delta) -> Option<(Option<Role>, Role)> {
         "member.updated" if roles.get(user) == Some(&given(entry)) => Role::Admin,
         "member.added" | "member.updated" => Role::Owner,
         "member.removed" if user == actor => return None,
-        "member.removed" if roles.get(user) == Some(&Role::Member) => Role::Admin,
-        "member.removed" => Role::Owner,
+        "member.unbanned" => Role::Admin,
+        "member.banned" if !roles.contains_key(user) => Role::Admin,
+        "member.removed" | "member.banned" | "member.muted"
+            if roles.get(user) == Some(&Role::Member) =>
+        {
+            Role::Admin
+        }
+        "member.removed" | "member.banned" | "member.muted" | "owner.changed" => Role::Owner,
         _ => return None,
     };
     (has < Some(needed)).then_some((has, needed))
@@ -65,7 +71,12 @@ fn change(roles: &mut Roles, entry: &Delta) {
             roles.insert(owner, Role::Owner);
         }
         "member.added" | "member.updated" => drop(roles.insert(user.to_owned(), given(entry))),
-        "member.removed" => drop(roles.remove(user)),
+        "member.removed" | "member.banned" => drop(roles.remove(user)),
+        "owner.changed" => {
+            let previous = entry.data["previous"].as_str().unwrap_or_default();
+            roles.insert(previous.to_owned(), Role::Admin);
+            roles.insert(user.to_owned(), Role::Owner);
+        }
         _ => {}
     }
 }

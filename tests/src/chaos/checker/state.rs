@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::log::Stream;
 use super::{Case, Finding, Rule};
 use crate::chaos::history::{Change, Operation, Outcome, Truth};
 use crate::replica::Delta;
-use crate::view::{Group, Messages};
+use crate::view::{Group, Messages, Moderation};
 
 /// In the end every device is at the heads of all that its user has, and holds what a new
 /// device reads.
@@ -150,10 +152,17 @@ fn group_differs(id: &str, group: &Group, stream: &Stream) -> Vec<String> {
             "g:{id} is {shown} at {at}; the log says {name:?} at {version}"
         ));
     }
-    let members = members_of(stream);
-    if group.members != members {
-        let shown = &group.members;
-        differing.push(format!("g:{id} has {shown:?}; the log says {members:?}"));
+    let said = added_up(stream);
+    for (what, shown, said) in [
+        ("members", json!(group.members), json!(said.members)),
+        ("mutes", json!(group.muted), json!(said.muted)),
+        ("bans", bans(group), bans(&said)),
+    ] {
+        if shown != said {
+            differing.push(format!(
+                "g:{id} has the {what} {shown}; the log says {said}"
+            ));
+        }
     }
     differing
 }
@@ -183,20 +192,23 @@ fn last_of<'a>(stream: &'a Stream, kinds: &[&str]) -> Option<&'a Arc<Delta>> {
     back.find(|entry| kinds.contains(&&*entry.kind))
 }
 
-fn members_of(stream: &Stream) -> BTreeMap<String, String> {
-    let mut members = BTreeMap::new();
+/// What the entries of a group's stream come to. One that lacks what its kind promises changes
+/// nothing, and so differs from the state.
+fn added_up(stream: &Stream) -> Group {
+    let mut group = Group {
+        moderation: Some(Moderation::default()),
+        ..Group::default()
+    };
     for entry in stream.entries.values() {
-        let user = entry.data["user"].as_str().unwrap_or_default().to_owned();
-        let role = entry.data["role"].as_str().unwrap_or_default().to_owned();
-        match &*entry.kind {
-            "group.created" => {
-                let owner = entry.actor.clone().unwrap_or_default();
-                members.insert(owner, "owner".to_owned());
-            }
-            "member.added" | "member.updated" => drop(members.insert(user, role)),
-            "member.removed" => drop(members.remove(&user)),
-            _ => {}
+        if entry.kind == "group.created" {
+            let owner = entry.actor.clone().unwrap_or_default();
+            group.members.insert(owner, "owner".to_owned());
         }
+        group.apply(entry).ok();
     }
-    members
+    group
+}
+
+fn bans(group: &Group) -> Value {
+    json!(group.moderation.as_ref().map(|all| &all.bans))
 }

@@ -130,7 +130,7 @@ impl Operation {
     pub(super) fn of_group(&self, group: &Group) -> Result<Change, Refusal> {
         match &self.what {
             What::Rename { name, expected } => {
-                group.may_manage(self.actor)?;
+                group.permit(self.actor, Action::UpdateGroup)?;
                 let version = group.version;
                 if expected.is_some_and(|expected| expected != version) {
                     return Err(Refusal::PreconditionFailed { version });
@@ -140,19 +140,23 @@ impl Operation {
                 })
             }
             What::Add(user) => {
-                group.may_manage(self.actor)?;
+                group.permit(self.actor, Action::AddMember)?;
                 if group.members.contains_key(user) {
                     return Err(Refusal::Unchanged);
                 }
                 let (user, role) = (*user, Role::Member);
-                Ok(Change::MemberAdded { user, role })
+                Ok(Change::member_added(user, role))
             }
             What::Remove(user) => {
-                group.may_remove(self.actor, *user)?;
+                if self.actor == *user {
+                    group.permit(self.actor, Action::Leave)?;
+                } else {
+                    group.permit_on(self.actor, Action::RemoveMember, *user)?;
+                }
                 Ok(Change::MemberRemoved { user: *user })
             }
             What::SetRole(user, role) => {
-                group.may_own(self.actor)?;
+                group.permit(self.actor, Action::SetRole)?;
                 let known = group.members.get(user).ok_or(Refusal::NotFound)?;
                 if known.role == *role || known.role == Role::Owner {
                     return Err(Refusal::Unchanged);
@@ -161,18 +165,18 @@ impl Operation {
                 Ok(Change::MemberUpdated { user, role })
             }
             What::CreateChannel(channel) => {
-                group.may_manage(self.actor)?;
+                group.permit(self.actor, Action::CreateChannel)?;
                 let name = "another".to_owned();
                 let channel = *channel;
                 Ok(Change::ChannelCreated { channel, name })
             }
             What::DeleteChannel(channel) => {
-                group.may_manage(self.actor)?;
+                group.permit(self.actor, Action::DeleteChannel)?;
                 group.channel_for(self.actor, *channel)?;
                 Ok(Change::ChannelDeleted { channel: *channel })
             }
             What::DeleteGroup => {
-                group.may_own(self.actor)?;
+                group.permit(self.actor, Action::DeleteGroup)?;
                 Ok(Change::GroupDeleted)
             }
             other => panic!("{other:?} changes no group"),
@@ -294,11 +298,11 @@ impl Asked {
         let (actor, groups) = (self.operation.actor, self.desk.log.groups());
         let cached = groups.of_channel(channel, head.gv).await?;
         let cached = cached.ok_or(Refusal::NotFound)?;
-        if cached.may_send(actor, channel).is_ok() {
+        if cached.channel_for(actor, channel).is_ok() {
             return Ok(cached);
         }
         let fresh = groups.fresh(cached.id).await?.ok_or(Refusal::NotFound)?;
-        fresh.may_send(actor, channel)?;
+        fresh.channel_for(actor, channel)?;
         Ok(fresh)
     }
 }

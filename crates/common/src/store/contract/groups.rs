@@ -55,11 +55,20 @@ fn users(count: usize) -> Vec<UserId> {
     users
 }
 
+fn renamed(channel: ChannelId, name: String) -> Change {
+    Change::ChannelUpdated {
+        channel,
+        name,
+        slow_mode_secs: None,
+    }
+}
+
 fn member(role: Role, joined: u64) -> Member {
     Member {
         role,
         joined,
         joined_at: at(joined),
+        muted_until: None,
     }
 }
 
@@ -71,6 +80,7 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
         group: example.id,
         name: "general".to_owned(),
         version: 1,
+        slow_mode_secs: 0,
         created_at: at(1),
     };
     let members = vec![
@@ -128,10 +138,7 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
 pub(in crate::store) async fn a_name_changes_with_the_version(store: Arc<dyn Store>) {
     let users = users(2);
     let (example, _) = Example::create(&*store, &users).await;
-    let added = Change::MemberAdded {
-        user: UserId::generate(),
-        role: Role::Member,
-    };
+    let added = Change::member_added(UserId::generate(), Role::Member);
     example.commit(&*store, added).await;
     let group = example.read(&*store).await;
     assert_eq!((group.version, group.applied), (1, 2), "not by a member");
@@ -176,7 +183,7 @@ pub(in crate::store) async fn members_come_and_go_and_come_back(store: Arc<dyn S
     };
     let role = Role::Member;
     let added = example
-        .commit(&*store, Change::MemberAdded { user, role })
+        .commit(&*store, Change::member_added(user, role))
         .await;
     part(Some(member(Role::Member, 2)), 3).await;
     let role = Role::Admin;
@@ -201,7 +208,7 @@ pub(in crate::store) async fn members_come_and_go_and_come_back(store: Arc<dyn S
     }
     let role = Role::Member;
     example
-        .commit(&*store, Change::MemberAdded { user, role })
+        .commit(&*store, Change::member_added(user, role))
         .await;
     part(Some(member(Role::Member, 6)), 3).await;
     apply(&*store, &removed).await;
@@ -230,14 +237,10 @@ pub(in crate::store) async fn channels_come_and_go(store: Arc<dyn Store>) {
         .await;
     assert_eq!(shown().await, Some((named("one"), 2)));
     let name = named("two");
-    let updated = example
-        .commit(&*store, Change::ChannelUpdated { channel, name })
-        .await;
+    let updated = example.commit(&*store, renamed(channel, name)).await;
     assert_eq!(shown().await, Some((named("two"), 3)));
     let name = named("three");
-    example
-        .commit(&*store, Change::ChannelUpdated { channel, name })
-        .await;
+    example.commit(&*store, renamed(channel, name)).await;
     for late in [&created, &updated] {
         apply(&*store, late).await;
         assert_eq!(shown().await, Some((named("three"), 4)));
@@ -286,10 +289,7 @@ pub(in crate::store) async fn applying_again_changes_nothing(store: Arc<dyn Stor
     let channel = ChannelId::generate();
     let name = || "another".to_owned();
     let changes = [
-        Change::MemberAdded {
-            user,
-            role: Role::Member,
-        },
+        Change::member_added(user, Role::Member),
         Change::GroupUpdated { name: Some(name()) },
         Change::ChannelCreated {
             channel,
@@ -299,10 +299,7 @@ pub(in crate::store) async fn applying_again_changes_nothing(store: Arc<dyn Stor
             user,
             role: Role::Admin,
         },
-        Change::ChannelUpdated {
-            channel,
-            name: name(),
-        },
+        renamed(channel, name()),
         Change::MemberRemoved { user: users[1] },
         Change::ChannelDeleted {
             channel: example.channel,

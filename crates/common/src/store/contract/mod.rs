@@ -9,6 +9,7 @@ pub(super) mod append;
 pub(super) mod fixture;
 pub(super) mod groups;
 pub(super) mod message_state;
+pub(super) mod moderation;
 pub(super) mod pages;
 pub(super) mod pending;
 pub(super) mod races;
@@ -103,6 +104,15 @@ macro_rules! store_contract {
                 members_come_in_pages
                 memberships_come_in_pages
                 acquaintances_are_named_once
+            }
+            moderation {
+                a_ban_removes_and_stays_until_taken_back
+                bans_come_in_pages
+                a_mute_outlasts_membership
+                ownership_changes_hands_at_once
+                slow_mode_is_a_channels_setting
+                invites_are_made_used_and_withdrawn
+                invites_come_in_pages
             }
             accounts {
                 the_installation_keeps_its_name

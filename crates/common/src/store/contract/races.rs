@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::fixture::{all, apply, channel, channel_id, edit, run, text};
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Group, GroupId, GroupKind, Head, Key, MessageState, Role,
-    StreamId, UserId,
+    StreamId, Timestamp, UserId,
 };
 use crate::store::{IdWindow, Store};
 
@@ -123,7 +123,7 @@ fn affairs(stream: StreamId, users: &[UserId], channel: ChannelId) -> Vec<Entry>
     ];
     for (n, user) in (1..).zip(&users[20..]) {
         let (user, role) = (*user, Role::Member);
-        changes.push(Change::MemberAdded { user, role });
+        changes.push(Change::member_added(user, role));
         changes.push(Change::GroupUpdated {
             name: Some(name(n)),
         });
@@ -132,10 +132,18 @@ fn affairs(stream: StreamId, users: &[UserId], channel: ChannelId) -> Vec<Entry>
         changes.push(Change::ChannelUpdated {
             channel,
             name: name(n),
+            slow_mode_secs: (n % 2 == 0).then_some(60),
         });
         changes.push(Change::MemberRemoved { user: users[1] });
         let (user, role) = (users[1], Role::Member);
-        changes.push(Change::MemberAdded { user, role });
+        changes.push(Change::member_added(user, role));
+        let until = Some(Timestamp::from_millis(1));
+        changes.push(Change::MemberMuted { user, until });
+        let (user, previous) = (users[3], users[0]);
+        changes.push(Change::OwnerChanged { user, previous });
+        let (user, was_member) = (users[4], n == 1);
+        changes.push(Change::MemberBanned { user, was_member });
+        changes.push(Change::MemberUnbanned { user });
     }
     changes.push(Change::MemberRemoved { user: users[2] });
     run(stream, Head::default(), changes)
@@ -157,7 +165,7 @@ async fn outline(store: &dyn Store, group: GroupId, user: UserId) -> String {
     assert_eq!(listed.len(), members.len());
     let mut channels: Vec<_> = channels
         .into_values()
-        .map(|channel| (channel.name, channel.version))
+        .map(|channel| (channel.name, channel.version, channel.slow_mode_secs))
         .collect();
     channels.sort();
     format!("{name:?} {version} {applied} {members:?} {channels:?}")

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::MessageState;
-use crate::domain::{self, ChannelId, Seq, SessionId, Timestamp, UserId};
+use crate::domain::{self, ChannelId, InviteId, Seq, SessionId, Timestamp, UserId};
 
 /// Tagged by the names of [`domain::Kind`]; times are milliseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,17 +34,51 @@ pub(in crate::store) enum Change {
     #[serde(rename = "group.deleted")]
     GroupDeleted {},
     #[serde(rename = "member.added")]
-    MemberAdded(Member),
+    MemberAdded {
+        user: UserId,
+        role: Role,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        muted_until: Option<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        invite: Option<InviteUse>,
+    },
     #[serde(rename = "member.updated")]
     MemberUpdated(Member),
+    #[serde(rename = "owner.changed")]
+    OwnerChanged { user: UserId, previous: UserId },
+    #[serde(rename = "member.muted")]
+    MemberMuted {
+        user: UserId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<i64>,
+    },
     #[serde(rename = "member.removed")]
     MemberRemoved { user: UserId },
+    #[serde(rename = "member.banned")]
+    MemberBanned { user: UserId, was_member: bool },
+    #[serde(rename = "member.unbanned")]
+    MemberUnbanned { user: UserId },
     #[serde(rename = "channel.created")]
     ChannelCreated(Channel),
     #[serde(rename = "channel.updated")]
-    ChannelUpdated(Channel),
+    ChannelUpdated {
+        channel: ChannelId,
+        name: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slow_mode_secs: Option<u32>,
+    },
     #[serde(rename = "channel.deleted")]
     ChannelDeleted { channel: ChannelId },
+    #[serde(rename = "invite.created")]
+    InviteCreated {
+        invite: InviteId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_uses: Option<u32>,
+    },
+    #[serde(rename = "invite.deleted")]
+    InviteDeleted { invite: InviteId },
     #[serde(rename = "members.changed")]
     MembersChanged { gv: Seq },
     #[serde(rename = "message.created")]
@@ -87,6 +121,12 @@ pub(in crate::store) struct Member {
     role: Role,
 }
 
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(in crate::store) struct InviteUse {
+    invite: InviteId,
+    uses: u32,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct Channel {
     channel: ChannelId,
@@ -118,18 +158,55 @@ impl From<&domain::Change> for Change {
             },
             domain::Change::GroupUpdated { name } => Self::GroupUpdated { name },
             domain::Change::GroupDeleted => Self::GroupDeleted {},
-            domain::Change::MemberAdded { user, role } => Self::MemberAdded((user, role).into()),
+            domain::Change::MemberAdded {
+                user,
+                role,
+                muted_until,
+                invite,
+            } => Self::MemberAdded {
+                user,
+                role: role.into(),
+                muted_until: muted_until.map(Timestamp::as_millis),
+                invite: invite.map(InviteUse::from),
+            },
             domain::Change::MemberUpdated { user, role } => {
                 Self::MemberUpdated((user, role).into())
             }
+            domain::Change::OwnerChanged { user, previous } => {
+                Self::OwnerChanged { user, previous }
+            }
+            domain::Change::MemberMuted { user, until } => Self::MemberMuted {
+                user,
+                until: until.map(Timestamp::as_millis),
+            },
             domain::Change::MemberRemoved { user } => Self::MemberRemoved { user },
+            domain::Change::MemberBanned { user, was_member } => {
+                Self::MemberBanned { user, was_member }
+            }
+            domain::Change::MemberUnbanned { user } => Self::MemberUnbanned { user },
             domain::Change::ChannelCreated { channel, name } => {
                 Self::ChannelCreated((channel, name).into())
             }
-            domain::Change::ChannelUpdated { channel, name } => {
-                Self::ChannelUpdated((channel, name).into())
-            }
+            domain::Change::ChannelUpdated {
+                channel,
+                name,
+                slow_mode_secs,
+            } => Self::ChannelUpdated {
+                channel,
+                name,
+                slow_mode_secs,
+            },
             domain::Change::ChannelDeleted { channel } => Self::ChannelDeleted { channel },
+            domain::Change::InviteCreated {
+                invite,
+                expires_at,
+                max_uses,
+            } => Self::InviteCreated {
+                invite,
+                expires_at: expires_at.map(Timestamp::as_millis),
+                max_uses,
+            },
+            domain::Change::InviteDeleted { invite } => Self::InviteDeleted { invite },
             domain::Change::MembersChanged { gv } => Self::MembersChanged { gv },
             domain::Change::MessageCreated(state) => Self::MessageCreated((&*state).into()),
             domain::Change::MessageEdited {
@@ -178,22 +255,52 @@ impl From<Change> for domain::Change {
             },
             Change::GroupUpdated { name } => Self::GroupUpdated { name },
             Change::GroupDeleted {} => Self::GroupDeleted,
-            Change::MemberAdded(Member { user, role }) => Self::MemberAdded {
+            Change::MemberAdded {
+                user,
+                role,
+                muted_until,
+                invite,
+            } => Self::MemberAdded {
                 user,
                 role: role.into(),
+                muted_until: muted_until.map(Timestamp::from_millis),
+                invite: invite.map(Into::into),
             },
             Change::MemberUpdated(Member { user, role }) => Self::MemberUpdated {
                 user,
                 role: role.into(),
             },
+            Change::OwnerChanged { user, previous } => Self::OwnerChanged { user, previous },
+            Change::MemberMuted { user, until } => Self::MemberMuted {
+                user,
+                until: until.map(Timestamp::from_millis),
+            },
             Change::MemberRemoved { user } => Self::MemberRemoved { user },
+            Change::MemberBanned { user, was_member } => Self::MemberBanned { user, was_member },
+            Change::MemberUnbanned { user } => Self::MemberUnbanned { user },
             Change::ChannelCreated(Channel { channel, name }) => {
                 Self::ChannelCreated { channel, name }
             }
-            Change::ChannelUpdated(Channel { channel, name }) => {
-                Self::ChannelUpdated { channel, name }
-            }
+            Change::ChannelUpdated {
+                channel,
+                name,
+                slow_mode_secs,
+            } => Self::ChannelUpdated {
+                channel,
+                name,
+                slow_mode_secs,
+            },
             Change::ChannelDeleted { channel } => Self::ChannelDeleted { channel },
+            Change::InviteCreated {
+                invite,
+                expires_at,
+                max_uses,
+            } => Self::InviteCreated {
+                invite,
+                expires_at: expires_at.map(Timestamp::from_millis),
+                max_uses,
+            },
+            Change::InviteDeleted { invite } => Self::InviteDeleted { invite },
             Change::MembersChanged { gv } => Self::MembersChanged { gv },
             Change::MessageCreated(state) => Self::MessageCreated(Box::new(state.into())),
             Change::MessageEdited {
@@ -225,6 +332,24 @@ impl From<(UserId, domain::Role)> for Member {
 impl From<Member> for (UserId, domain::Role) {
     fn from(member: Member) -> Self {
         (member.user, member.role.into())
+    }
+}
+
+impl From<domain::InviteUse> for InviteUse {
+    fn from(used: domain::InviteUse) -> Self {
+        Self {
+            invite: used.invite,
+            uses: used.uses,
+        }
+    }
+}
+
+impl From<InviteUse> for domain::InviteUse {
+    fn from(used: InviteUse) -> Self {
+        Self {
+            invite: used.invite,
+            uses: used.uses,
+        }
     }
 }
 

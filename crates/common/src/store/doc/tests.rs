@@ -1,7 +1,7 @@
 use super::*;
 use crate::domain::{
-    Change, ChannelId, GroupKind, Kind, MessageState, ReactionCount, Role, SessionId, Timestamp,
-    UserId,
+    Change, ChannelId, GroupKind, InviteId, InviteUse, Kind, MessageState, ReactionCount, Role,
+    SessionId, Timestamp, UserId,
 };
 
 fn message(reacted: UserId) -> MessageState {
@@ -25,6 +25,7 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
     let user = UserId::generate();
     let session = SessionId::generate();
     let channel = ChannelId::generate();
+    let invite = InviteId::generate();
     let role = Role::Admin;
     let name = "general".to_owned();
     let emoji = "❤️".to_owned();
@@ -43,12 +44,35 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
         },
         Kind::GroupUpdated => Change::GroupUpdated { name: Some(name) },
         Kind::GroupDeleted => Change::GroupDeleted,
-        Kind::MemberAdded => Change::MemberAdded { user, role },
+        Kind::MemberAdded => Change::member_added(user, role),
         Kind::MemberUpdated => Change::MemberUpdated { user, role },
+        Kind::OwnerChanged => Change::OwnerChanged {
+            user,
+            previous: UserId::generate(),
+        },
+        Kind::MemberMuted => Change::MemberMuted {
+            user,
+            until: Some(Timestamp::from_millis(7)),
+        },
         Kind::MemberRemoved => Change::MemberRemoved { user },
+        Kind::MemberBanned => Change::MemberBanned {
+            user,
+            was_member: true,
+        },
+        Kind::MemberUnbanned => Change::MemberUnbanned { user },
         Kind::ChannelCreated => Change::ChannelCreated { channel, name },
-        Kind::ChannelUpdated => Change::ChannelUpdated { channel, name },
+        Kind::ChannelUpdated => Change::ChannelUpdated {
+            channel,
+            name,
+            slow_mode_secs: Some(30),
+        },
         Kind::ChannelDeleted => Change::ChannelDeleted { channel },
+        Kind::InviteCreated => Change::InviteCreated {
+            invite,
+            expires_at: Some(Timestamp::from_millis(7)),
+            max_uses: Some(3),
+        },
+        Kind::InviteDeleted => Change::InviteDeleted { invite },
         Kind::MembersChanged => Change::MembersChanged {
             gv: (1 << 53) + 1, // more than a double holds
         },
@@ -83,6 +107,19 @@ fn every_kind_survives_storage() {
 #[test]
 fn what_is_empty_survives_storage() {
     check(&Change::GroupUpdated { name: None });
+    check(&Change::MemberMuted {
+        user: UserId::generate(),
+        until: None,
+    });
+    check(&Change::MemberAdded {
+        user: UserId::generate(),
+        role: Role::Member,
+        muted_until: Some(Timestamp::from_millis(7)),
+        invite: Some(InviteUse {
+            invite: InviteId::generate(),
+            uses: 2,
+        }),
+    });
     check(&Change::MessageCreated(Box::default()));
     check(&Change::MessageEdited {
         message: 1,

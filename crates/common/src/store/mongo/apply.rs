@@ -5,12 +5,12 @@
 //! held by a majority. What users wrote never stands in a pipeline, where `$` has a meaning.
 
 use mongodb::Database;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 
 use super::failure::duplicates;
 use super::field::{signed, uuid};
 use super::groups::{CHANNELS, GROUPS, MEMBERS};
-use super::{Failure, accounts, find, message_changes};
+use super::{Failure, accounts, find, message_changes, moderation};
 use crate::domain::{GroupId, Role, Seq, StreamId, Timestamp, UserId};
 use crate::store::StateChange;
 
@@ -56,15 +56,24 @@ async fn apply_one(database: &Database, seq: Seq, change: &StateChange) -> Resul
         | StateChange::GroupApplied { .. } => change_group(database, seq, change).await,
         StateChange::AddMember { .. } => Ok(()),
         StateChange::SetRole { group, user, role } => {
-            let set = doc! { "role": role.as_str() };
+            let mut set = doc! { "role": role.as_str() };
+            if *role == Role::Owner {
+                set.insert("muted_until", Bson::Null);
+            }
             change_member(database, seq, (*group, *user), set).await
         }
         StateChange::RemoveMember { group, user } => {
             let set = doc! { "removed": true };
             change_member(database, seq, (*group, *user), set).await
         }
+        StateChange::MuteMember { .. }
+        | StateChange::BanMember { .. }
+        | StateChange::UnbanMember { .. }
+        | StateChange::CreateInvite(_)
+        | StateChange::UseInvite { .. }
+        | StateChange::DeleteInvite { .. } => moderation::apply(database, seq, change).await,
         StateChange::CreateChannel { .. }
-        | StateChange::RenameChannel { .. }
+        | StateChange::UpdateChannel { .. }
         | StateChange::DeleteChannel { .. } => change_channel(database, seq, change).await,
         StateChange::EditMessage { .. }
         | StateChange::DeleteMessage { .. }
@@ -127,6 +136,7 @@ struct Joining {
     user: UserId,
     role: Role,
     joined_at: Timestamp,
+    muted_until: Option<Timestamp>,
 }
 
 impl Joining {
@@ -137,11 +147,13 @@ impl Joining {
                 user,
                 role,
                 joined_at,
+                muted_until,
             } => Some(Self {
                 group: *group,
                 user: *user,
                 role: *role,
                 joined_at: *joined_at,
+                muted_until: *muted_until,
             }),
             _ => None,
         }
@@ -153,6 +165,7 @@ impl Joining {
             "role": self.role.as_str(),
             "joined": signed(seq),
             "joined_at": self.joined_at.as_millis(),
+            "muted_until": self.muted_until.map(Timestamp::as_millis),
             "removed": false,
             "applied": signed(seq),
         }
@@ -176,9 +189,8 @@ async fn add_members(database: &Database, seq: Seq, joining: &[Joining]) -> Resu
         .filter_map(|index| joining.get(index))
         .collect();
     while let Some(first) = known.first().copied() {
-        let alike = |other: &&Joining| {
-            (other.group, other.role, other.joined_at) == (first.group, first.role, first.joined_at)
-        };
+        let alike =
+            |other: &&Joining| (other.group, other.part(seq)) == (first.group, first.part(seq));
         let (same, others): (Vec<_>, Vec<_>) = known.into_iter().partition(alike);
         let users: Vec<UserId> = same.iter().map(|joining| joining.user).collect();
         let mut filter = find::older(doc! { "group": uuid(first.group.as_bytes()) }, seq);
@@ -233,15 +245,18 @@ async fn change_channel(
             };
             return find::insert_once(&channels, document).await;
         }
-        StateChange::RenameChannel {
+        StateChange::UpdateChannel {
             group,
             channel,
             name,
-        } => (
-            group,
-            channel,
-            doc! { "name": name, "version": n, "applied": n },
-        ),
+            slow_mode_secs,
+        } => {
+            let mut set = doc! { "name": name, "version": n, "applied": n };
+            if let Some(secs) = slow_mode_secs {
+                set.insert("slow_mode_secs", i64::from(*secs));
+            }
+            (group, channel, set)
+        }
         StateChange::DeleteChannel { group, channel } => {
             (group, channel, doc! { "deleted": true, "applied": n })
         }

@@ -94,6 +94,7 @@ fn decode_member(stored: &RawDocument) -> Result<(UserId, Member), Failure> {
         role: find::name(stored, "role")?,
         joined: field::unsigned(stored, "joined")?,
         joined_at: field::timestamp(stored, "joined_at")?,
+        muted_until: find::optional_timestamp(stored, "muted_until")?,
     };
     Ok((UserId::from_bytes(field::bytes(stored, "user")?), member))
 }
@@ -116,8 +117,20 @@ fn decode_channel(stored: &RawDocument) -> Result<Channel, Failure> {
         group: group_id(stored, "group")?,
         name: field::text(stored, "name")?.to_owned(),
         version: field::unsigned(stored, "version")?,
+        slow_mode_secs: slow_mode(stored)?,
         created_at: field::timestamp(stored, "created_at")?,
     })
+}
+
+/// A channel that was never changed since there is slow mode does not say.
+fn slow_mode(stored: &RawDocument) -> Result<u32, Failure> {
+    match stored.get("slow_mode_secs").map_err(Failure::corrupt)? {
+        None => Ok(0),
+        Some(_) => {
+            let secs = field::unsigned(stored, "slow_mode_secs")?;
+            u32::try_from(secs).map_err(Failure::corrupt)
+        }
+    }
 }
 
 pub(super) async fn membership(

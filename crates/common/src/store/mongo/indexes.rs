@@ -8,6 +8,7 @@ use super::accounts::{SESSIONS, USERS};
 use super::entry::ENTRIES;
 use super::groups::{CHANNELS, MEMBERS};
 use super::message_changes::REACTIONS;
+use super::moderation::INVITES;
 
 /// One index.
 pub(super) struct Index {
@@ -95,6 +96,20 @@ pub(super) const STATE: &[Index] = &[
         partial: Some(not_removed),
     },
     Index {
+        collection: MEMBERS,
+        name: "banned",
+        keys: &[("group", 1), ("user", 1)],
+        unique: false,
+        partial: Some(banned),
+    },
+    Index {
+        collection: INVITES,
+        name: "of_group",
+        keys: &[("group", 1), ("_id", 1)],
+        unique: false,
+        partial: Some(not_deleted),
+    },
+    Index {
         collection: CHANNELS,
         name: "of_group",
         keys: &[("group", 1), ("_id", 1)],
@@ -129,6 +144,14 @@ fn not_revoked() -> Document {
 
 fn not_removed() -> Document {
     doc! { "removed": false }
+}
+
+fn not_deleted() -> Document {
+    doc! { "deleted": false }
+}
+
+fn banned() -> Document {
+    doc! { "banned_at": { "$exists": true } }
 }
 
 pub(super) const POSITION: &str = "position";

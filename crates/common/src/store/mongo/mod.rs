@@ -17,6 +17,7 @@ mod lease;
 mod log_store;
 mod message_changes;
 mod messages;
+mod moderation;
 mod open;
 mod outcome;
 mod pending;

@@ -11,8 +11,8 @@ use super::MongoStore;
 use super::open::{TRYING, options};
 use super::testing::tasks;
 use crate::domain::{
-    Change, ChannelId, GroupId, GroupKind, Key, Role, ServerId, SessionId, StreamId, Timestamp,
-    User, UserId,
+    Change, ChannelId, GroupId, GroupKind, InviteId, InviteUse, Key, Role, ServerId, SessionId,
+    StreamId, Timestamp, User, UserId,
 };
 use crate::store::contract::fixture::{apply, commit, edit, fence, fill, text};
 use crate::store::{BusLayout, Claim, IdWindow, NewUser, Store, Window};
@@ -115,6 +115,11 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
     let (other, third) = (UserId::generate(), UserId::generate());
     let role = Role::Member;
     let second = ChannelId::generate();
+    let (invite, shut_out) = (InviteId::generate(), UserId::generate());
+    let banned = |user| Change::MemberBanned {
+        user,
+        was_member: false,
+    };
     let created = Change::GroupCreated {
         kind: GroupKind::Group,
         name: Some(name()),
@@ -124,13 +129,13 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
     vec![
         created,
         Change::GroupUpdated { name: Some(name()) },
-        Change::MemberAdded { user: third, role },
+        Change::member_added(third, role),
         Change::MemberUpdated {
             user: third,
             role: Role::Admin,
         },
         Change::MemberRemoved { user: third },
-        Change::MemberAdded { user: third, role },
+        Change::member_added(third, role),
         Change::ChannelCreated {
             channel: second,
             name: name(),
@@ -138,8 +143,41 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
         Change::ChannelUpdated {
             channel: second,
             name: name(),
+            slow_mode_secs: Some(60),
         },
         Change::ChannelDeleted { channel: second },
+        Change::OwnerChanged {
+            user: third,
+            previous: user,
+        },
+        Change::MemberMuted {
+            user: other,
+            until: Some(Timestamp::from_millis(1)),
+        },
+        Change::MemberBanned {
+            user: UserId::generate(),
+            was_member: false,
+        },
+        banned(shut_out),
+        Change::MemberUnbanned { user: shut_out },
+        banned(shut_out),
+        Change::InviteCreated {
+            invite,
+            expires_at: None,
+            max_uses: Some(2),
+        },
+        Change::MemberAdded {
+            user: other,
+            role,
+            muted_until: None,
+            invite: Some(InviteUse { invite, uses: 1 }),
+        },
+        Change::InviteCreated {
+            invite: InviteId::generate(),
+            expires_at: None,
+            max_uses: None,
+        },
+        Change::InviteDeleted { invite },
     ]
 }
 
@@ -189,7 +227,19 @@ async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel
         let users = window(below, UserId::generate());
         let found = store.members(group, users, 9).await.unwrap();
         assert_eq!(found.len(), if below { 3 } else { 0 });
+        let users = window(below, UserId::generate());
+        let found = store.bans(group, users, 9).await.unwrap();
+        assert_eq!(found.len(), if below { 2 } else { 0 });
+        let invites = window(below, InviteId::generate());
+        let found = store.invites(group, invites, 9).await.unwrap();
+        assert_eq!(found.len(), usize::from(below));
     }
+    let banned = store.bans(group, IdWindow::First, 1).await.unwrap()[0];
+    let restrictions = store.restrictions(group, banned.user).await.unwrap();
+    assert_eq!(restrictions.ban, Some(banned));
+    let open = store.invites(group, IdWindow::First, 1).await.unwrap();
+    let found = store.invite(open[0].id).await.unwrap();
+    assert_eq!(found.as_ref(), open.first());
     let session = store.sessions(user, IdWindow::First, 1).await.unwrap()[0].id;
     assert!(store.session(session).await.unwrap().is_some());
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mongodb::Database;
 
-use super::{MongoStore, accounts, apply, groups, lease, schema};
+use super::{MongoStore, accounts, apply, groups, lease, moderation, schema};
 use crate::domain::{
-    ChannelId, Group, GroupId, Key, Member, Membership, Seq, ServerId, Session, SessionId,
-    StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Group, GroupId, Invite, InviteId, Key, Member, Membership, Restrictions, Seq,
+    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
@@ -148,6 +148,32 @@ impl StateStore for MongoStore {
         limit: usize,
     ) -> Result<Vec<(UserId, Member)>, StoreError> {
         call!(self.read: |database| groups::members(database, group, window, limit))
+    }
+
+    async fn restrictions(&self, group: GroupId, user: UserId) -> Result<Restrictions, StoreError> {
+        call!(self.read: |database| moderation::restrictions(database, group, user))
+    }
+
+    async fn bans(
+        &self,
+        group: GroupId,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Ban>, StoreError> {
+        call!(self.read: |database| moderation::bans(database, group, window, limit))
+    }
+
+    async fn invite(&self, invite: InviteId) -> Result<Option<Invite>, StoreError> {
+        call!(self.read: |database| moderation::invite(database, invite))
+    }
+
+    async fn invites(
+        &self,
+        group: GroupId,
+        window: IdWindow<InviteId>,
+        limit: usize,
+    ) -> Result<Vec<Invite>, StoreError> {
+        call!(self.read: |database| moderation::invites(database, group, window, limit))
     }
 
     async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError> {

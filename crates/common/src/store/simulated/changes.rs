@@ -1,7 +1,9 @@
 //! Carries out changes of state, each guarded by the position last applied to what it changes.
 
-use super::state::{ChannelRow, GroupRow, MemberRow, ReactionRow, State};
-use crate::domain::{Change, Channel, GroupId, MessageState, Seq, UserId};
+use super::state::{ChannelRow, GroupRow, InviteRow, MemberRow, ReactionRow, State};
+use crate::domain::{
+    Change, Channel, GroupId, MessageState, Restrictions, Role, Seq, Timestamp, UserId,
+};
 use crate::store::StateChange;
 use crate::store::revision::{self, At, Reactors};
 
@@ -34,10 +36,16 @@ impl State {
             | StateChange::GroupApplied { .. } => self.change_group(seq, change),
             StateChange::AddMember { .. }
             | StateChange::SetRole { .. }
-            | StateChange::RemoveMember { .. } => self.change_member(seq, change),
+            | StateChange::MuteMember { .. }
+            | StateChange::RemoveMember { .. }
+            | StateChange::BanMember { .. }
+            | StateChange::UnbanMember { .. } => self.change_member(seq, change),
             StateChange::CreateChannel { .. }
-            | StateChange::RenameChannel { .. }
+            | StateChange::UpdateChannel { .. }
             | StateChange::DeleteChannel { .. } => self.change_channel(seq, change),
+            StateChange::CreateInvite(_)
+            | StateChange::UseInvite { .. }
+            | StateChange::DeleteInvite { .. } => self.change_invite(seq, change),
             StateChange::EditMessage { .. }
             | StateChange::DeleteMessage { .. }
             | StateChange::SetReaction { .. } => self.change_message(seq, change),
@@ -104,6 +112,7 @@ impl State {
                 user,
                 role,
                 joined_at,
+                muted_until,
             } => {
                 let known = self.members.get(&(*group, *user));
                 if known.is_none_or(|row| row.applied < seq) {
@@ -112,6 +121,10 @@ impl State {
                         joined: seq,
                         joined_at: *joined_at,
                         removed: false,
+                        restrictions: Restrictions {
+                            ban: known.and_then(|row| row.restrictions.ban),
+                            muted_until: *muted_until,
+                        },
                         applied: seq,
                     };
                     self.members.insert((*group, *user), row);
@@ -120,6 +133,35 @@ impl State {
             StateChange::SetRole { group, user, role } => {
                 if let Some(row) = self.older_member(*group, *user, seq) {
                     row.role = *role;
+                    if *role == Role::Owner {
+                        row.restrictions.muted_until = None;
+                    }
+                }
+            }
+            StateChange::MuteMember { group, user, until } => {
+                if let Some(row) = self.older_member(*group, *user, seq) {
+                    row.restrictions.muted_until = *until;
+                }
+            }
+            StateChange::BanMember { group, ban } => {
+                // Somebody who never was a member leaves what a removed one does.
+                let nobody = MemberRow {
+                    role: Role::Member,
+                    joined: 0,
+                    joined_at: Timestamp::default(),
+                    removed: true,
+                    restrictions: Restrictions::default(),
+                    applied: 0,
+                };
+                self.members.entry((*group, ban.user)).or_insert(nobody);
+                if let Some(row) = self.older_member(*group, ban.user, seq) {
+                    row.removed = true;
+                    row.restrictions.ban = Some(*ban);
+                }
+            }
+            StateChange::UnbanMember { group, user } => {
+                if let Some(row) = self.older_member(*group, *user, seq) {
+                    row.restrictions.ban = None;
                 }
             }
             StateChange::RemoveMember { group, user } => {
@@ -128,6 +170,31 @@ impl State {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn change_invite(&mut self, seq: Seq, change: &StateChange) {
+        let id = match change {
+            StateChange::CreateInvite(invite) => {
+                let row = InviteRow {
+                    invite: invite.clone(),
+                    applied: seq,
+                };
+                self.invites.entry(invite.id).or_insert(row);
+                return;
+            }
+            StateChange::UseInvite { invite, .. } | StateChange::DeleteInvite { invite, .. } => {
+                invite
+            }
+            _ => return,
+        };
+        let Some(row) = self.invites.get_mut(id).filter(|row| row.applied < seq) else {
+            return;
+        };
+        row.applied = seq;
+        match change {
+            StateChange::UseInvite { uses, .. } => row.invite.uses = *uses,
+            _ => row.invite.deleted = true,
         }
     }
 
@@ -142,7 +209,7 @@ impl State {
 
     fn change_channel(&mut self, seq: Seq, change: &StateChange) {
         let (StateChange::CreateChannel { channel, .. }
-        | StateChange::RenameChannel { channel, .. }
+        | StateChange::UpdateChannel { channel, .. }
         | StateChange::DeleteChannel { channel, .. }) = change
         else {
             return;
@@ -160,6 +227,7 @@ impl State {
                     group: *group,
                     name: name.clone(),
                     version: seq,
+                    slow_mode_secs: 0,
                     created_at: *created_at,
                 },
                 deleted: false,
@@ -175,8 +243,13 @@ impl State {
         }
         row.applied = seq;
         match change {
-            StateChange::RenameChannel { name, .. } => {
+            StateChange::UpdateChannel {
+                name,
+                slow_mode_secs,
+                ..
+            } => {
                 row.channel.name.clone_from(name);
+                row.channel.slow_mode_secs = slow_mode_secs.unwrap_or(row.channel.slow_mode_secs);
                 row.channel.version = seq;
             }
             _ => row.deleted = true,

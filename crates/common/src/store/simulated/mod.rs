@@ -177,6 +177,10 @@ through! {
     read group_counts(users: &[UserId]) -> Vec<u64>;
     read streams_of(user: UserId) -> Vec<StreamId>;
     read members(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<(UserId, Member)>;
+    read restrictions(group: GroupId, user: UserId) -> Restrictions;
+    read bans(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban>;
+    read invite(invite: InviteId) -> Option<Invite>;
+    read invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
     read acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }
 

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use crate::domain::User;
 use crate::domain::{
-    Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Key, Member, Membership,
-    Role, Seq, ServerId, Session, SessionId, StreamId, Timestamp, UserId,
+    Ban, Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Invite, InviteId, Key,
+    Member, Membership, Restrictions, Role, Seq, ServerId, Session, SessionId, StreamId, Timestamp,
+    UserId,
 };
 use crate::store::{Account, BusLayout, IdWindow, Meta, NewUser};
 
@@ -23,6 +24,7 @@ pub(crate) struct State {
     pub(super) groups: BTreeMap<GroupId, GroupRow>,
     pub(super) members: BTreeMap<(GroupId, UserId), MemberRow>,
     pub(super) channels: BTreeMap<ChannelId, ChannelRow>,
+    pub(super) invites: BTreeMap<InviteId, InviteRow>,
     pub(super) reactions: BTreeMap<(ChannelId, Seq, String, UserId), ReactionRow>,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) sessions: BTreeMap<SessionId, (Session, Seq)>,
@@ -63,6 +65,13 @@ pub(super) struct MemberRow {
     pub(super) joined: Seq,
     pub(super) joined_at: Timestamp,
     pub(super) removed: bool,
+    pub(super) restrictions: Restrictions,
+    pub(super) applied: Seq,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct InviteRow {
+    pub(super) invite: Invite,
     pub(super) applied: Seq,
 }
 
@@ -135,12 +144,46 @@ impl State {
     }
 
     fn members_of(&self, group: GroupId) -> impl DoubleEndedIterator<Item = (UserId, &MemberRow)> {
+        self.known_in(group).filter(|(_, row)| !row.removed)
+    }
+
+    /// Members, and those of whom there is something to be known.
+    fn known_in(&self, group: GroupId) -> impl DoubleEndedIterator<Item = (UserId, &MemberRow)> {
         let lowest = (group, UserId::from_bytes([0; 16]));
         let highest = (group, UserId::from_bytes([0xff; 16]));
         self.members
             .range((Included(lowest), Included(highest)))
-            .filter(|(_, row)| !row.removed)
             .map(|((_, user), row)| (*user, row))
+    }
+
+    pub(crate) fn restrictions(&self, group: GroupId, user: UserId) -> Restrictions {
+        let known = self.members.get(&(group, user));
+        known.map(|row| row.restrictions).unwrap_or_default()
+    }
+
+    pub(crate) fn bans(&self, group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban> {
+        let known = self.known_in(group);
+        let banned = known.filter_map(|(user, row)| Some((user, row.restrictions.ban?)));
+        windowed(banned, window, limit)
+    }
+
+    pub(crate) fn invite(&self, invite: InviteId) -> Option<Invite> {
+        self.invites.get(&invite).map(|row| row.invite.clone())
+    }
+
+    pub(crate) fn invites(
+        &self,
+        group: GroupId,
+        window: IdWindow<InviteId>,
+        limit: usize,
+    ) -> Vec<Invite> {
+        let all = self.invites.iter();
+        let all = all.filter(|(_, row)| row.invite.group == group && !row.invite.deleted);
+        windowed(
+            all.map(|(id, row)| (*id, row.invite.clone())),
+            window,
+            limit,
+        )
     }
 
     fn channels_of(&self, group: GroupId) -> impl Iterator<Item = Channel> {
@@ -232,6 +275,7 @@ fn member(row: &MemberRow) -> Member {
         role: row.role,
         joined: row.joined,
         joined_at: row.joined_at,
+        muted_until: row.restrictions.muted_until,
     }
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::row::signed;
-use super::{Failure, accounts, message_changes};
+use super::{Failure, accounts, message_changes, moderation};
 use crate::domain::{ChannelId, GroupId, Role, Seq, StreamId, Timestamp, UserId};
 use crate::store::StateChange;
 
@@ -35,20 +35,21 @@ fn apply_one(connection: &Connection, seq: Seq, change: &StateChange) -> Result<
         | StateChange::RenameGroup { .. }
         | StateChange::DeleteGroup { .. }
         | StateChange::GroupApplied { .. } => change_group(connection, seq, change),
-        StateChange::AddMember {
-            group,
-            user,
-            role,
-            joined_at,
-        } => add_member(connection, seq, (*group, *user), *role, *joined_at),
+        StateChange::AddMember { .. } => add_member(connection, seq, change),
         StateChange::SetRole { group, user, role } => {
             set_role(connection, seq, (*group, *user), *role)
         }
         StateChange::RemoveMember { group, user } => {
             remove_member(connection, seq, (*group, *user))
         }
+        StateChange::MuteMember { .. }
+        | StateChange::BanMember { .. }
+        | StateChange::UnbanMember { .. }
+        | StateChange::CreateInvite(_)
+        | StateChange::UseInvite { .. }
+        | StateChange::DeleteInvite { .. } => moderation::apply(connection, seq, change),
         StateChange::CreateChannel { .. }
-        | StateChange::RenameChannel { .. }
+        | StateChange::UpdateChannel { .. }
         | StateChange::DeleteChannel { .. } => change_channel(connection, seq, change),
         StateChange::EditMessage { .. }
         | StateChange::DeleteMessage { .. }
@@ -99,19 +100,24 @@ fn change_group(connection: &Connection, seq: Seq, change: &StateChange) -> Resu
     Ok(())
 }
 
-fn add_member(
-    connection: &Connection,
-    seq: Seq,
-    (group, user): (GroupId, UserId),
-    role: Role,
-    joined_at: Timestamp,
-) -> Result<(), Failure> {
+fn add_member(connection: &Connection, seq: Seq, change: &StateChange) -> Result<(), Failure> {
+    let StateChange::AddMember {
+        group,
+        user,
+        role,
+        joined_at,
+        muted_until,
+    } = change
+    else {
+        return Ok(());
+    };
     connection
         .prepare_cached(
-            "INSERT INTO members (grp, user, role, joined, joined_at, removed, applied)
-             VALUES (?1, ?2, ?4, ?3, ?5, 0, ?3)
+            "INSERT INTO members (grp, user, role, joined, joined_at, muted_until, removed,
+             applied) VALUES (?1, ?2, ?4, ?3, ?5, ?6, 0, ?3)
              ON CONFLICT (grp, user) DO UPDATE SET role = excluded.role,
-             joined = excluded.joined, joined_at = excluded.joined_at, removed = 0,
+             joined = excluded.joined, joined_at = excluded.joined_at,
+             muted_until = excluded.muted_until, removed = 0,
              applied = excluded.applied WHERE applied < excluded.applied",
         )?
         .execute(params![
@@ -119,7 +125,8 @@ fn add_member(
             user.as_bytes(),
             signed(seq),
             role.as_str(),
-            joined_at.as_millis()
+            joined_at.as_millis(),
+            muted_until.map(Timestamp::as_millis)
         ])?;
     Ok(())
 }
@@ -132,7 +139,8 @@ fn set_role(
 ) -> Result<(), Failure> {
     connection
         .prepare_cached(
-            "UPDATE members SET role = ?4, applied = ?3
+            "UPDATE members SET role = ?4, applied = ?3,
+             muted_until = iif(?4 = 'owner', NULL, muted_until)
              WHERE grp = ?1 AND user = ?2 AND applied < ?3",
         )?
         .execute(params![
@@ -166,20 +174,23 @@ fn change_channel(connection: &Connection, seq: Seq, change: &StateChange) -> Re
             name,
             created_at,
         } => create_channel(connection, seq, (*group, *channel), name, *created_at)?,
-        StateChange::RenameChannel {
+        StateChange::UpdateChannel {
             group,
             channel,
             name,
+            slow_mode_secs,
         } => connection
             .prepare_cached(
-                "UPDATE channels SET name = ?4, version = ?3, applied = ?3
+                "UPDATE channels SET name = ?4, version = ?3, applied = ?3,
+                 slow_mode_secs = ifnull(?5, slow_mode_secs)
                  WHERE grp = ?1 AND id = ?2 AND applied < ?3",
             )?
             .execute(params![
                 group.as_bytes(),
                 channel.as_bytes(),
                 signed(seq),
-                name
+                name,
+                slow_mode_secs
             ])?,
         StateChange::DeleteChannel { group, channel } => connection
             .prepare_cached(

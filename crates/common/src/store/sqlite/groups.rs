@@ -58,7 +58,7 @@ pub(super) fn group_of(
 pub(super) fn members_sql(direction: Direction) -> String {
     let window = direction.sql("user");
     format!(
-        "SELECT user, role, joined, joined_at FROM members
+        "SELECT user, role, joined, joined_at, muted_until FROM members
          WHERE grp = ?1 AND removed = 0 {window}"
     )
 }
@@ -77,6 +77,7 @@ pub(super) fn members(
                 role: row::name(row, 1)?,
                 joined: row::seq(row, 2)?,
                 joined_at: row::timestamp(row, 3)?,
+                muted_until: row::optional_timestamp(row, 4)?,
             };
             Ok((UserId::from_bytes(row.get(0)?), member))
         })?
@@ -86,7 +87,7 @@ pub(super) fn members(
 
 fn channels(connection: &Connection, group: GroupId) -> Result<Vec<Channel>, Failure> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, name, version, created_at FROM channels
+        "SELECT id, name, version, created_at, slow_mode_secs FROM channels
          WHERE grp = ?1 AND deleted = 0 ORDER BY id",
     )?;
     statement
@@ -96,6 +97,7 @@ fn channels(connection: &Connection, group: GroupId) -> Result<Vec<Channel>, Fai
                 group,
                 name: row.get(1)?,
                 version: row::seq(row, 2)?,
+                slow_mode_secs: row.get(4)?,
                 created_at: row::timestamp(row, 3)?,
             })
         })?

@@ -11,6 +11,7 @@ mod groups;
 mod log_store;
 mod message_changes;
 mod messages;
+mod moderation;
 mod pending;
 mod readers;
 mod row;

@@ -72,6 +72,14 @@ pub(super) fn timestamp(row: &Row<'_>, column: usize) -> Result<Timestamp, Failu
     Ok(Timestamp::from_millis(row.get(column)?))
 }
 
+pub(super) fn optional_timestamp(
+    row: &Row<'_>,
+    column: usize,
+) -> Result<Option<Timestamp>, Failure> {
+    let millis: Option<i64> = row.get(column)?;
+    Ok(millis.map(Timestamp::from_millis))
+}
+
 pub(super) fn stream(row: &Row<'_>, column: usize) -> Result<StreamId, Failure> {
     let bytes: [u8; 17] = row.get(column)?;
     StreamId::from_bytes(&bytes).map_err(Failure::corrupt)

@@ -127,12 +127,34 @@ CREATE TABLE IF NOT EXISTS bus_layout (
     partitions INTEGER NOT NULL,
     exchanges INTEGER NOT NULL
 );
+CREATE INDEX IF NOT EXISTS members_banned ON members (grp, user) WHERE banned_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS invites (
+    id BLOB PRIMARY KEY,
+    grp BLOB NOT NULL,
+    created_by BLOB,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    max_uses INTEGER,
+    uses INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    applied INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS invites_of ON invites (grp, id) WHERE deleted = 0;
 CREATE TABLE IF NOT EXISTS leases (
     name TEXT PRIMARY KEY,
     holder BLOB NOT NULL,
     until INTEGER NOT NULL
 ) WITHOUT ROWID;
 ";
+
+/// Likewise columns: table, name, and what they hold. A release that does not know them leaves
+/// them as they are.
+const LATER_COLUMNS: &[(&str, &str, &str)] = &[
+    ("members", "muted_until", "INTEGER"),
+    ("members", "banned_at", "INTEGER"),
+    ("members", "banned_by", "BLOB"),
+    ("channels", "slow_mode_secs", "INTEGER NOT NULL DEFAULT 0"),
+];
 
 /// The writing connection, with the tables in place.
 pub(super) fn connect_writer(path: &Path) -> Result<Connection, OpenError> {
@@ -185,11 +207,32 @@ fn create(connection: &Connection) -> Result<(), OpenError> {
         .optional()?;
     match schema {
         Some(VERSION) => {
+            for (table, column, holds) in LATER_COLUMNS {
+                add_column(&transaction, table, column, holds)?;
+            }
             transaction.execute_batch(LATER_TABLES)?;
             Ok(transaction.commit()?)
         }
         found => Err(OpenError::Schema { found }),
     }
+}
+
+/// Costs nothing however many rows there are.
+fn add_column(
+    connection: &Connection,
+    table: &str,
+    column: &str,
+    holds: &str,
+) -> rusqlite::Result<()> {
+    let there: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)",
+        [table, column],
+        |row| row.get(0),
+    )?;
+    if !there {
+        connection.execute_batch(&format!("ALTER TABLE {table} ADD COLUMN {column} {holds}"))?;
+    }
+    Ok(())
 }
 
 /// Records `layout` unless one is recorded; returns what is.

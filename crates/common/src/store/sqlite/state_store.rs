@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{DEADLINE, SqliteStore, accounts, apply, groups, schema};
+use super::{DEADLINE, SqliteStore, accounts, apply, groups, moderation, schema};
 use crate::domain::{
-    ChannelId, Group, GroupId, Key, Member, Membership, Rotation, Seq, ServerId, Session,
-    SessionId, StreamId, Timestamp, User, UserId,
+    Ban, ChannelId, Group, GroupId, Invite, InviteId, Key, Member, Membership, Restrictions,
+    Rotation, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, BusLayout, IdWindow, Meta, NewUser, StateChange, StateStore, StoreError,
@@ -155,6 +155,36 @@ impl StateStore for SqliteStore {
         limit: usize,
     ) -> Result<Vec<(UserId, Member)>, StoreError> {
         self.read(move |connection| groups::members(connection, group, window, limit))
+            .await
+    }
+
+    async fn restrictions(&self, group: GroupId, user: UserId) -> Result<Restrictions, StoreError> {
+        self.read(move |connection| moderation::restrictions(connection, group, user))
+            .await
+    }
+
+    async fn bans(
+        &self,
+        group: GroupId,
+        window: IdWindow<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Ban>, StoreError> {
+        self.read(move |connection| moderation::bans(connection, group, window, limit))
+            .await
+    }
+
+    async fn invite(&self, invite: InviteId) -> Result<Option<Invite>, StoreError> {
+        self.read(move |connection| moderation::invite(connection, invite))
+            .await
+    }
+
+    async fn invites(
+        &self,
+        group: GroupId,
+        window: IdWindow<InviteId>,
+        limit: usize,
+    ) -> Result<Vec<Invite>, StoreError> {
+        self.read(move |connection| moderation::invites(connection, group, window, limit))
             .await
     }
 

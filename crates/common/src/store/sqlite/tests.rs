@@ -8,7 +8,8 @@ use rusqlite::Connection;
 
 use super::row::{self, Direction};
 use super::{
-    OpenError, SqliteStore, accounts, groups, log_store, message_changes, messages, pending, schema,
+    OpenError, SqliteStore, accounts, groups, log_store, message_changes, messages, moderation,
+    pending, schema,
 };
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
@@ -371,6 +372,10 @@ fn queries_take_their_index() {
         (accounts::sessions_sql(Direction::Down), "sessions_of"),
         (groups::members_sql(Direction::Up), "PRIMARY KEY"),
         (groups::members_sql(Direction::Down), "PRIMARY KEY"),
+        (moderation::bans_sql(Direction::Up), "members_banned"),
+        (moderation::bans_sql(Direction::Down), "members_banned"),
+        (moderation::invites_sql(Direction::Up), "invites_of"),
+        (moderation::invites_sql(Direction::Down), "invites_of"),
         (groups::memberships_sql(Direction::Up), "members_of"),
         (groups::memberships_sql(Direction::Down), "members_of"),
         (groups::STREAMS.to_owned(), "members_of"),

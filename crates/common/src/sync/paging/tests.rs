@@ -29,6 +29,7 @@ fn page(heads: &BTreeMap<StreamId, Seq>, cursor: &Cursor, limit: usize, bytes: u
         }
         for read in reads {
             let items = (read.after + 1..=read.through).map(|seq| Item {
+                first: seq,
                 seq,
                 delta: Some((read.stream, seq)),
                 bytes,
@@ -140,6 +141,7 @@ fn a_hole_expires_the_stream_and_takes_back_what_was_given_of_it() {
     let mut pager = Pager::new(vec![lane(channel(1), 101), lane(channel(2), 1)], 500);
     let given = |seqs: std::ops::RangeInclusive<Seq>| {
         seqs.map(|seq| Item {
+            first: seq,
             seq,
             delta: Some(seq),
             bytes: 10,
@@ -205,4 +207,32 @@ fn paging_gives_everything_once_and_in_order_whatever_the_sizes() {
         }
         assert_eq!(cursor, heads);
     }
+}
+
+#[test]
+fn a_run_is_given_whole_or_not_at_all() {
+    let lane = Lane {
+        stream: channel(1),
+        at: 3,
+        head: 9,
+    };
+    let item = |first, seq, bytes| Item {
+        first,
+        seq,
+        delta: Some(seq),
+        bytes,
+    };
+    let fill = |items| {
+        let mut pager = Pager::new(vec![lane], 500);
+        let read = pager.upcoming()[0];
+        pager.accept(read, items);
+        pager.finish()
+    };
+    let page = fill(vec![item(4, 4, 10), item(5, 8, 10), item(9, 9, 10)]);
+    assert_eq!((page.deltas, page.more), (vec![4, 8, 9], false));
+    let page = fill(vec![item(4, 4, 10), item(5, 8, PAGE_BYTES), item(9, 9, 10)]);
+    assert_eq!(page.advanced[&channel(1)], 4);
+    assert_eq!((page.deltas, page.more), (vec![4], true));
+    let hole = fill(vec![item(4, 4, 10), item(6, 8, 10), item(9, 9, 10)]);
+    assert!(hole.expired.contains(&channel(1)) && hole.deltas.is_empty());
 }

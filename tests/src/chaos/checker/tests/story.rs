@@ -11,7 +11,7 @@ use crate::chaos::history::{
     Change, DeviceHistory, Event, History, Moment, Operation, Outcome, Source, Truth,
 };
 use crate::replica::Delta;
-use crate::view::{Group, Message, View};
+use crate::view::{Group, Message, Moderation, View};
 
 pub(super) const GROUP: &str = "g:1";
 pub(super) const CHANNEL: &str = "c:1";
@@ -42,7 +42,7 @@ pub(super) fn message(seq: u64, actor: &str, content: &str) -> Arc<Delta> {
     delta(CHANNEL, seq, "message.created", actor, data)
 }
 
-fn fence(seq: u64, gv: u64) -> Arc<Delta> {
+pub(super) fn fence(seq: u64, gv: u64) -> Arc<Delta> {
     delta(CHANNEL, seq, "members.changed", "owner", json!({"gv": gv}))
 }
 
@@ -305,6 +305,8 @@ fn state(messages: &[Arc<Delta>]) -> View {
         version: 4,
         members: members.into(),
         channels: BTreeMap::from([("1".to_owned(), ("general".to_owned(), 1))]),
+        moderation: Some(Moderation::default()),
+        ..Group::default()
     };
     let created = messages.iter().filter(|it| it.kind == "message.created");
     let shown = created.map(|entry| (entry.seq, shown(entry)));
