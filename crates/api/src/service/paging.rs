@@ -170,10 +170,11 @@ impl<D> Pager<D> {
     /// Takes what was read, ascending: once for each of [`Pager::upcoming`], in its order.
     pub(super) fn accept(&mut self, read: Read, items: Vec<Item<D>>) {
         // What a page has no room for stays where it is.
-        let lane = self
-            .lanes
-            .pop_front_if(|lane| !self.full && lane.stream == read.stream);
-        let Some(mut lane) = lane else {
+        let next = self.lanes.front();
+        if self.full || next.is_none_or(|lane| lane.stream != read.stream) {
+            return;
+        }
+        let Some(mut lane) = self.lanes.pop_front() else {
             return;
         };
         let positions = items.iter().map(|item| item.seq);
