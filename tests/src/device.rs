@@ -499,7 +499,7 @@ impl Link {
                     let stream = stream.clone();
                     self.tell(Happened::Reset { stream });
                 }
-                self.change(|record| record.replica.take_found(&stream, head, part, reset))
+                self.change(|record| record.replica.take_found(&stream, head, *part, reset))
             }
         }
     }

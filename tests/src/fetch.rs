@@ -21,7 +21,7 @@ pub enum Found {
     TakenUp {
         stream: String,
         head: u64,
-        part: Part,
+        part: Box<Part>,
         /// Go back to `head` if need be: what is held cannot be continued.
         reset: bool,
     },
@@ -111,7 +111,7 @@ async fn catch_up(
             Some(part) => Found::TakenUp {
                 stream,
                 head,
-                part,
+                part: Box::new(part),
                 reset,
             },
             None => Found::Gone(stream),
