@@ -65,7 +65,7 @@ impl Completion {
             });
         }
         if applied < entry.seq {
-            self.apply_through(entry.stream, applied, entry.seq).await?;
+            self.applied.reach(entry.stream, applied, entry.seq).await?;
         }
         if let StreamId::Group(group) = entry.stream {
             self.groups.forget_before(group, entry.seq);
@@ -76,16 +76,6 @@ impl Completion {
 
     pub(super) fn applied(&self) -> &Arc<Applied> {
         &self.applied
-    }
-
-    /// See [`Applied::reach`].
-    pub(super) async fn apply_through(
-        &self,
-        stream: StreamId,
-        after: Seq,
-        through: Seq,
-    ) -> Result<(), StoreError> {
-        self.applied.reach(stream, after, through).await
     }
 
     async fn derive(&self, entry: &Entry, again: bool) -> Result<(), AppendError> {

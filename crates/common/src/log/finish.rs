@@ -117,7 +117,7 @@ impl Log {
             // All at once, since each would look for those before it. If that fails, one after
             // the other shows which of them it is.
             let (stream, seq) = (last.entry.stream, last.entry.seq);
-            let applying = completion.apply_through(stream, 0, seq);
+            let applying = completion.applied().reach(stream, 0, seq);
             if applying.instrument(last.span.clone()).await.is_ok() {
                 applied = seq;
             }
