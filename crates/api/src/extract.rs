@@ -45,10 +45,7 @@ pub(crate) async fn in_time<T>(
 pub(crate) fn problem(error: ServiceError) -> Problem {
     match error {
         ServiceError::Invalid(violations) => {
-            let errors = violations
-                .into_iter()
-                .map(|one| Violation::new(one.pointer, one.detail));
-            Problem::invalid(errors.collect())
+            Problem::invalid(violations.into_iter().map(Violation::from).collect())
         }
         ServiceError::Unauthenticated(why) => Problem::unauthenticated().detail(why),
         ServiceError::NotFound => Problem::not_found(),

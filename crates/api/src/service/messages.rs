@@ -128,10 +128,7 @@ impl Messages {
         let proposal = self.change_message(who, channel, seq, Delete);
         let mutation = mutation(who, channel, key, request, proposal);
         let committed = self.context.append(mutation).await?;
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 
     async fn read(&self, channel: ChannelId, seq: Seq) -> Result<Message, ServiceError> {

@@ -73,6 +73,15 @@ pub(crate) struct Done<T> {
     pub(crate) replayed: bool,
 }
 
+impl From<Committed> for Done<()> {
+    fn from(committed: Committed) -> Self {
+        Self {
+            value: (),
+            replayed: committed.replayed,
+        }
+    }
+}
+
 /// The outcome of a mutation that creates what is not there.
 #[derive(Debug)]
 pub(crate) struct Put<T> {

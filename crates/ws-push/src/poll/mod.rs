@@ -11,11 +11,11 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use tidings_common::auth::Principal;
-use tidings_common::domain::Violation;
+use tidings_common::domain;
 use tidings_common::store::StoreError;
 use tidings_common::sync::SyncFrom;
 use tidings_common::wire::{PollRequest, SyncAnswer};
-use tidings_http::{Authenticated, Code, Json, Problem, Query};
+use tidings_http::{Authenticated, Code, Json, Problem, Query, Violation};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::connection::{BIND_DEADLINE, Close, Rung};
@@ -154,8 +154,6 @@ fn unread(error: &StoreError) -> Problem {
     }
 }
 
-fn invalid(violations: Vec<Violation>) -> Problem {
-    let errors = violations.into_iter();
-    let errors = errors.map(|one| tidings_http::Violation::new(one.pointer, one.detail));
-    Problem::invalid(errors.collect())
+fn invalid(violations: Vec<domain::Violation>) -> Problem {
+    Problem::invalid(violations.into_iter().map(Violation::from).collect())
 }
