@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tidings_tests::check;
 use tidings_tests::client::{answer, number, text};
 use tidings_tests::device::Device;
 use tidings_tests::event_stream::EventStream;
@@ -16,6 +14,7 @@ use tidings_tests::wait::SOON;
 use tidings_tests::way::{Transport, Way};
 
 use super::System;
+use super::slow::{check_told, flood, recovers};
 
 #[tokio::test]
 async fn a_stream_is_refused_as_a_socket_is_before_it_begins() -> Result<()> {
@@ -118,54 +117,19 @@ async fn a_stream_receives_each_delta_once_and_in_order_until_its_session_ends()
     Ok(())
 }
 
-/// More than what the system buffers between the two and the server twice for one client.
-const MESSAGES: usize = 700;
-/// 16 KB each.
-const CHARACTERS: usize = 3_990;
-
 #[tokio::test]
 async fn a_slow_reader_is_told_to_resume_then_closed_and_recovers_everything() -> Result<()> {
     // The client sleeps for as long as the others send; that is not to end it.
     let server = started!(System::with(&[("ws.write_deadline_ms", "120000")]).await);
     let (ada, bob) = (server.user("ada").await?, server.user("bob").await?);
     let group = ada.group("Engine room", &[&bob]).await?;
-    let channel = format!("c:{}", group.channel);
     let mut device = Device::start_by(&bob, Way::over(Transport::Events)).await?;
     device.go_away().await?;
     let (mut slow, _) = EventStream::connect_small(&bob, 4096).await?;
 
-    let filler = "🚀".repeat(CHARACTERS);
-    let sends = stream::iter(0..MESSAGES).map(|message| {
-        let (ada, channel) = (ada.clone(), group.channel.clone());
-        let content = format!("{message} {filler}");
-        async move { ada.send(&channel, &content).await }
-    });
-    let sent: Vec<Value> = sends.buffer_unordered(8).try_collect().await?;
-    let seqs: Result<Vec<u64>> = sent.iter().map(|message| number(message, "seq")).collect();
-    let last = seqs?.into_iter().max().context("sent")?;
-
-    let (code, frames) = slow.closed(SOON).await?;
-    ensure!(code == Some(4008), "closed with {code:?}");
-    let (deltas, rest): (Vec<_>, Vec<_>) =
-        frames.iter().partition(|frame| frame["type"] == "delta");
-    ensure!(deltas.len() < MESSAGES, "nothing was withheld");
-    ensure!(!rest.is_empty(), "it was not told");
-    let slow = |frame: &&Value| frame["type"] == "resume" && frame["reason"] == "slow";
-    ensure!(rest.iter().all(slow), "{rest:?}");
-    for part in frames.split(|frame| frame["type"] == "resume") {
-        let seqs: Result<Vec<u64>> = part.iter().map(|delta| number(delta, "seq")).collect();
-        ensure!(
-            seqs?.windows(2).all(|pair| pair[0] + 1 == pair[1]),
-            "a hole"
-        );
-    }
-
-    device.come_back();
-    device.reaches(&channel, last).await?;
-    let replica = device.look(|record| record.replica.clone());
-    ensure!(replica.contents(&group.channel).len() == MESSAGES);
-    check::dense(&replica)?;
-    check::same_as_fresh(&replica, &bob).await
+    let last = flood(&ada, &group.channel).await?;
+    check_told(slow.closed(SOON).await?)?;
+    recovers(&mut device, &bob, &group.channel, last).await
 }
 
 #[tokio::test]
