@@ -204,11 +204,16 @@ async fn a_server_that_is_gone_is_nobodys_problem() -> Result<()> {
 async fn a_connection_that_is_refused_by_a_full_server_is_offered_to_the_next() -> Result<()> {
     let (nginx, servers) = started!(before(&[Some(503), Some(503)]).await);
     for _ in 0..2 {
-        let before = requests(&servers).len();
-        let refused = upgrade(nginx.api.request(Method::GET, "/v1/ws?p=7"));
-        // Their own answer, and again the next time: being full leaves nobody out.
-        ensure!(answer(refused).await?.status == 503);
-        ensure!(requests(&servers).len() == before + 2);
+        for refused in [
+            upgrade(nginx.api.request(Method::GET, "/v1/ws?p=7")),
+            nginx.api.request(Method::GET, "/v1/events?p=7"),
+            nginx.api.request(Method::POST, "/v1/poll?p=7").body("{}"),
+        ] {
+            let before = requests(&servers).len();
+            // Their own answer, and again the next time: being full leaves nobody out.
+            ensure!(answer(refused).await?.status == 503);
+            ensure!(requests(&servers).len() == before + 2);
+        }
     }
     Ok(())
 }
@@ -219,6 +224,8 @@ async fn a_channels_messages_meet_in_one_server_and_a_partitions_users_too() -> 
     for (method, prefix, suffix) in [
         (Method::POST, "/v1/channels/", "/messages"),
         (Method::GET, "/v1/ws?p=", "&ticket=x"),
+        (Method::GET, "/v1/events?p=", "&ticket=x"),
+        (Method::POST, "/v1/poll?p=", ""),
     ] {
         for key in 0..10 {
             for _ in 0..3 {

@@ -137,6 +137,13 @@ impl Cluster {
         self.apis.iter().map(|server| server.api.clone()).collect()
     }
 
+    /// Each process that holds connections.
+    #[must_use]
+    pub fn every_ws_push(&self) -> Vec<Api> {
+        let servers = self.ws_pushes.iter();
+        servers.map(|server| server.api.clone()).collect()
+    }
+
     /// SIGKILL to all servers. nginx stays.
     ///
     /// # Errors

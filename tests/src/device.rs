@@ -11,7 +11,11 @@
 //!    lacks, whether they come or have waited when it ended.
 //! 5. A lost connection is made again at once, then with growing random delays; close codes
 //!    that say so end the device.
+//!
+//! The connection is a WebSocket, a stream of events, or a poll after another, as the device's
+//! [`Way`] says. A poll is a sync that waits: whatever it is answered with is taken as that is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,22 +27,23 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::agenda::Agenda;
-use crate::catch_up::{CatchUp, TakeUp};
+use crate::catch_up::CatchUp;
 use crate::client::{Client, number, text};
-use crate::failure;
+use crate::failure::{self, Refused};
+use crate::fetch::{self, First, Found};
 use crate::observer::{Happened, Observer};
 use crate::replica::{Cursor, Delta, Offered, Replica};
-use crate::socket::{Event, Socket};
-use crate::view::Part;
+use crate::socket::Event;
 use crate::wait::SOON;
+use crate::way::{Leg, Line, Transport, Way, poll_at};
 
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Close codes after which a client does not come back.
 const FINAL: [u16; 7] = [4003, 4009, 4010, 1003, 1007, 1008, 1009];
 const TOKEN_EXPIRED: u16 = 4001;
-/// Steps of a sync that may wait for the device.
-const SYNC_STEPS: usize = 4;
+/// How long a poll waits.
+const POLL: Duration = Duration::from_secs(25);
 
 /// What a device holds and what happened to it.
 #[derive(Debug, Default)]
@@ -47,6 +52,8 @@ pub struct Record {
     /// Connected, and caught up with the heads at the time of connecting.
     pub live: bool,
     pub connections: usize,
+    /// Those over each transport.
+    pub transports: BTreeMap<Transport, usize>,
     pub syncs: usize,
     /// Why the server asked to resume, each time.
     pub resumes: Vec<String>,
@@ -62,6 +69,8 @@ pub struct Record {
 #[derive(Debug)]
 pub struct Device {
     pub client: Client,
+    /// How it connects, when it does so next.
+    pub way: Way,
     record: watch::Sender<Record>,
     observer: Option<Arc<dyn Observer>>,
     running: Option<(CancellationToken, JoinHandle<()>)>,
@@ -73,7 +82,16 @@ impl Device {
     /// # Errors
     /// It is not live in time.
     pub async fn start(client: &Client) -> Result<Self> {
+        Self::start_by(client, Way::over(Transport::WebSocket)).await
+    }
+
+    /// Like [`Device::start`], connected in this way.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_by(client: &Client, way: Way) -> Result<Self> {
         let mut device = Self::new(client, None);
+        device.way = way;
         device.come_back();
         device.until("live", |record| record.live).await?;
         Ok(device)
@@ -88,6 +106,7 @@ impl Device {
         };
         Self {
             client: client.clone(),
+            way: Way::over(Transport::WebSocket),
             record: watch::Sender::new(record),
             observer,
             running: None,
@@ -114,6 +133,7 @@ impl Device {
         tell(self.observer.as_deref(), Happened::Back);
         let link = Link {
             client: self.client.clone(),
+            way: self.way.clone(),
             record: self.record.clone(),
             observer: self.observer.clone(),
         };
@@ -217,27 +237,17 @@ impl Drop for Device {
 /// The running part of a device.
 struct Link {
     client: Client,
+    way: Way,
     record: watch::Sender<Record>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 /// How a connection ended.
 enum End {
+    /// At once, on another way.
+    Hop,
     Again,
     Never(String),
-}
-
-/// What a sync found, in the order in which it is to be taken.
-enum Found {
-    Deltas(Vec<Value>),
-    TakenUp {
-        stream: String,
-        head: u64,
-        part: Part,
-        /// Go back to `head` if need be: what is held cannot be continued.
-        reset: bool,
-    },
-    Gone(String),
 }
 
 impl Link {
@@ -245,12 +255,21 @@ impl Link {
         let work = async {
             let mut failures = 0;
             loop {
-                let end = self.connection().await;
+                let leg = self.way.next();
+                let end = match leg.stay {
+                    // To hop on is to let go in the middle of whatever it is.
+                    Some(stay) => tokio::select! {
+                        end = self.connection(&leg) => end,
+                        () = self.stayed(&leg, stay) => Ok(End::Hop),
+                    },
+                    None => self.connection(&leg).await,
+                };
                 if self.record.borrow().live {
                     failures = 0;
                 }
                 self.record.send_modify(|record| record.live = false);
                 match end {
+                    Ok(End::Hop) => continue,
                     Ok(End::Again) => {}
                     Ok(End::Never(why)) => {
                         self.record.send_modify(|record| record.ended = Some(why));
@@ -279,21 +298,32 @@ impl Link {
         tell(self.observer.as_deref(), what);
     }
 
+    async fn stayed(&self, leg: &Leg, stay: Duration) {
+        if leg.patient {
+            let mut records = self.record.subscribe();
+            // The sender is here, so this does not fail.
+            drop(records.wait_for(|record| record.live).await);
+        }
+        tokio::time::sleep(stay).await;
+    }
+
     /// One connection, from the ticket to the end.
-    async fn connection(&self) -> Result<End> {
+    async fn connection(&self, leg: &Leg) -> Result<End> {
         let Some(ticket) = self.ticket().await? else {
             return Ok(End::Never("the session has ended".to_owned()));
         };
-        let (mut socket, hello) = Socket::open(&ticket, None).await?;
-        self.record.send_modify(|record| record.connections += 1);
-        self.tell(Happened::Connected);
+        if leg.transport == Transport::Poll {
+            return self.polls(leg, &ticket).await;
+        }
+        let (mut line, hello) = Line::open(leg, &ticket).await?;
+        self.connected(leg);
         let background = Duration::from_secs(number(&hello, "sync_secs")?);
 
         let mut sync = Some(self.sync(None));
         let mut agenda = Agenda::new(Instant::now(), background);
         loop {
             tokio::select! {
-                event = socket.next() => match event? {
+                event = line.next() => match event? {
                     Event::Frame(frame) => {
                         if let Some(wait) = self.frame(&frame)? {
                             agenda.sync_after(Instant::now(), wait);
@@ -330,6 +360,54 @@ impl Link {
             }
             agenda.note_gaps(now, sync.is_some(), !self.gaps().is_empty());
         }
+    }
+
+    /// One poll after another. The first does not wait, so that the device is soon live.
+    async fn polls(&self, leg: &Leg, ticket: &Value) -> Result<End> {
+        let (client, path) = poll_at(leg, ticket, &self.client)?;
+        let mut wait = Duration::ZERO;
+        self.connected(leg);
+        loop {
+            let first = First::Poll {
+                client: client.clone(),
+                path: path.clone(),
+                timeout: wait,
+            };
+            let mut polled = fetch::sync(&self.client, &self.record, self.whole(), first);
+            while let Some(found) = polled.recv().await {
+                match found {
+                    // Streams that it lacks are in the answer to the next poll.
+                    Ok(found) => self.take(found)?,
+                    Err(error) => return self.refused(error).await,
+                }
+            }
+            wait = POLL;
+            self.record.send_modify(|record| {
+                record.syncs += 1;
+                record.live = true;
+            });
+            self.tell(Happened::Live);
+        }
+    }
+
+    /// What an answer means that is none.
+    async fn refused(&self, error: anyhow::Error) -> Result<End> {
+        let status = error
+            .downcast_ref::<Refused>()
+            .map(|refused| refused.status);
+        match status {
+            Some(401) => self.closed(Some(TOKEN_EXPIRED)).await,
+            Some(409) => Ok(End::Never("another connection took its place".to_owned())),
+            _ => Err(error),
+        }
+    }
+
+    fn connected(&self, leg: &Leg) {
+        self.record.send_modify(|record| {
+            record.connections += 1;
+            *record.transports.entry(leg.transport).or_default() += 1;
+        });
+        self.tell(Happened::Connected);
     }
 
     /// A ticket; `None` if the session has ended.
@@ -421,7 +499,7 @@ impl Link {
                     let stream = stream.clone();
                     self.tell(Happened::Reset { stream });
                 }
-                self.change(|record| record.replica.take_found(&stream, head, part, reset))
+                self.change(|record| record.replica.take_found(&stream, head, *part, reset))
             }
         }
     }
@@ -441,65 +519,21 @@ impl Link {
         result.context("the change was made")?
     }
 
-    /// Starts a sync of everything, or of these streams alone. What it finds comes through the
-    /// channel; its end is the sync's.
+    /// Starts a sync of everything, or of these streams alone.
     fn sync(&self, gaps: Option<Cursor>) -> mpsc::Receiver<Result<Found>> {
-        let (found, receiver) = mpsc::channel(SYNC_STEPS);
-        let (client, record) = (self.client.clone(), self.record.clone());
         let sync = match gaps {
             Some(gaps) => CatchUp::new(gaps, true),
-            None => {
-                record.send_modify(|record| record.replica.drop_unknown());
-                let cursor = record.borrow().replica.cursor.clone();
-                CatchUp::new(cursor, false)
-            }
+            None => self.whole(),
         };
-        tokio::spawn(async move {
-            if let Err(error) = catch_up(&client, &record, sync, &found).await {
-                found.send(Err(error)).await.ok(); // The connection may have ended first.
-            }
-        });
-        receiver
+        fetch::sync(&self.client, &self.record, sync, First::Sync)
     }
-}
 
-/// Pages through what the cursor lacks, then reads the state of what it cannot continue.
-async fn catch_up(
-    client: &Client,
-    record: &watch::Sender<Record>,
-    mut sync: CatchUp,
-    found: &mpsc::Sender<Result<Found>>,
-) -> Result<()> {
-    loop {
-        let answer = client.post("/v1/sync", &sync.request()).await?.ok()?;
-        let page = sync.answered(&answer)?;
-        for stream in page.gone {
-            found.send(Ok(Found::Gone(stream))).await?;
-        }
-        found.send(Ok(Found::Deltas(page.deltas))).await?;
-        if page.last {
-            break;
-        }
+    /// A sync of everything, which is yet to be asked for.
+    fn whole(&self) -> CatchUp {
+        self.record
+            .send_modify(|record| record.replica.drop_unknown());
+        CatchUp::new(self.record.borrow().replica.cursor.clone(), false)
     }
-    for TakeUp {
-        stream,
-        head,
-        reset,
-    } in sync.to_take_up()
-    {
-        record.send_modify(|record| record.replica.begin_reading(&stream));
-        let what = match Part::fetch(client, &stream).await? {
-            Some(part) => Found::TakenUp {
-                stream,
-                head,
-                part,
-                reset,
-            },
-            None => Found::Gone(stream),
-        };
-        found.send(Ok(what)).await?;
-    }
-    Ok(())
 }
 
 fn tell(observer: Option<&dyn Observer>, what: Happened) {

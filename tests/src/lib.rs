@@ -4,9 +4,10 @@
 //! - [`server`] starts a built program, kills it and starts it again; [`cluster`] is several of
 //!   them behind [`nginx`], on the [`services`] that `tests/services` starts;
 //! - [`stack`] is services of a test's own, to break them, and the proxies on the way to them;
-//! - [`client`] speaks HTTP for one user, [`socket`] is one realtime connection;
+//! - [`client`] speaks HTTP for one user, [`socket`] and [`event_stream`] are realtime connections;
 //! - [`device`] is the client algorithm: [`replica`], [`catch_up`] and [`agenda`] decide, `device`
-//!   carries it out, and [`view`] (with [`marks`] and [`quotes`]) is the state that deltas change; an [`observer`] is told of all
+//!   carries it out with [`fetch`], connected by a [`way`] over any transport, and [`view`] (with
+//!   [`marks`] and [`quotes`]) is the state that deltas change; an [`observer`] is told of all
 //!   that happens;
 //! - [`otlp`] receives the spans that servers send;
 //! - [`failure`] tells what may happen on any network from what breaks the protocol;
@@ -21,7 +22,9 @@ pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod device;
+pub mod event_stream;
 pub mod failure;
+pub mod fetch;
 pub mod marks;
 pub mod nginx;
 pub mod observer;
@@ -38,3 +41,4 @@ pub mod tidy;
 pub mod upstream;
 pub mod view;
 pub mod wait;
+pub mod way;

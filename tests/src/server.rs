@@ -207,6 +207,12 @@ impl Server {
         vec![self.api.clone()]
     }
 
+    /// Each process that holds connections: this one.
+    #[must_use]
+    pub fn every_ws_push(&self) -> Vec<Api> {
+        vec![self.api.clone()]
+    }
+
     /// A new user, logged in.
     ///
     /// # Errors

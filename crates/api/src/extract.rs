@@ -19,6 +19,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// When to try again what was unavailable.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Items of a list in one answer, without `limit` and at most.
+const PAGE: usize = 50;
+const LARGEST_PAGE: usize = 100;
+
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// Runs what a service does, within the deadline. What is under way in the log then goes on
@@ -41,10 +45,7 @@ pub(crate) async fn in_time<T>(
 pub(crate) fn problem(error: ServiceError) -> Problem {
     match error {
         ServiceError::Invalid(violations) => {
-            let errors = violations
-                .into_iter()
-                .map(|one| Violation::new(one.pointer, one.detail));
-            Problem::invalid(errors.collect())
+            Problem::invalid(violations.into_iter().map(Violation::from).collect())
         }
         ServiceError::Unauthenticated(why) => Problem::unauthenticated().detail(why),
         ServiceError::NotFound => Problem::not_found(),
@@ -188,25 +189,16 @@ fn has_body(headers: &HeaderMap) -> bool {
         || length.is_some_and(|length| length.as_bytes() != b"0")
 }
 
-/// Checks the query parameter `limit`: 1 to `most`.
-pub(crate) fn limit_of(
-    limit: Option<u64>,
-    default: usize,
-    most: usize,
-    pointer: &str,
-) -> Result<usize, Problem> {
-    let Some(limit) = limit else {
-        return Ok(default);
-    };
-    match usize::try_from(limit) {
-        Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
-        _ => Err(Problem::violation(pointer, format!("must be 1 to {most}"))),
-    }
-}
-
 /// The size of a page of a list.
 pub(crate) fn page_limit(limit: Option<u64>) -> Result<usize, Problem> {
-    limit_of(limit, 50, 100, "?limit")
+    match limit.map(usize::try_from) {
+        None => Ok(PAGE),
+        Some(Ok(limit)) if (1..=LARGEST_PAGE).contains(&limit) => Ok(limit),
+        Some(_) => {
+            let detail = format!("must be 1 to {LARGEST_PAGE}");
+            Err(Problem::violation("?limit", detail))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use tidings_common::clock::Clock;
 use tidings_common::config::Config;
 use tidings_common::log::{Log, Revocations};
 use tidings_common::store::Store;
+use tidings_common::sync::Sync;
 use tidings_http::health::Readiness;
 use tidings_http::process::Process;
 use tidings_http::{Authenticator, BodyLimit};
@@ -30,7 +31,7 @@ use utoipa::openapi::OpenApi;
 pub use service::BadParameters;
 use service::{
     Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Members, Messages, Mutes,
-    Passwords, Pins, Reactions, Sessions, Sync, Tickets,
+    Passwords, Pins, Reactions, Sessions, Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -96,13 +97,14 @@ impl Api {
             limits: config.limits,
             auth: config.auth.clone(),
             deployment: backends.meta.deployment,
-            epoch: backends.meta.epoch,
             partitions: config.bus.partitions,
             realtime_url: config.ws.public_url.clone(),
         };
         let passwords = Arc::new(Passwords::new(&config.auth)?);
+        let (store, applied) = (backends.store.clone(), context.log.applied().clone());
+        let sync = Sync::new(store, applied, backends.meta.epoch);
         Ok(Self {
-            state: Data::new(ApiState::new(&context, &passwords)),
+            state: Data::new(ApiState::new(&context, &passwords, sync)),
             authenticator: Data::new(Authenticator::new(keys, clock.clone(), revocations)),
             body_limit: BodyLimit(config.limits.body_bytes),
             openapi: Arc::new(openapi::document()),
@@ -141,7 +143,7 @@ impl Api {
 }
 
 impl ApiState {
-    fn new(context: &Context, passwords: &Arc<Passwords>) -> Self {
+    fn new(context: &Context, passwords: &Arc<Passwords>, sync: Sync) -> Self {
         let context = || context.clone();
         Self {
             accounts: Accounts::new(context(), passwords.clone()),
@@ -156,7 +158,7 @@ impl ApiState {
             buckets: Buckets::new(context()),
             pins: Pins::new(context()),
             reactions: Reactions::new(context()),
-            sync: Sync::new(context()),
+            sync,
             tickets: Tickets::new(context()),
         }
     }

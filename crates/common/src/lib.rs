@@ -11,6 +11,7 @@ pub mod log;
 pub mod measured;
 pub mod presence;
 pub mod store;
+pub mod sync;
 pub mod tasks;
 pub mod telemetry;
 pub mod wire;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tidings_common::wire::ServerFrame;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::connection::Close;
@@ -23,11 +22,11 @@ pub(crate) async fn drain(hub: &Hub, over: Duration) {
     let slot = |place: u32| over * place / count;
     for (place, client) in (1..).zip(&clients) {
         let after_ms = u64::try_from(slot(place).as_millis()).unwrap_or(u64::MAX);
-        client.mailbox.instruct(ServerFrame::Reconnect { after_ms });
+        client.recipient.move_over(after_ms);
     }
     for (place, client) in (1..).zip(&clients) {
         sleep_until(started + slot(place)).await;
-        client.mailbox.close(Close::Restarting);
+        client.recipient.close(Close::Restarting);
     }
     let gone = timeout(GRACE, async {
         while hub.connections() > 0 {

@@ -1,6 +1,6 @@
-//! Delivery: clients connect here and are sent what concerns them. Reads its queue on the bus
-//! and writes nothing to the store; a server that dies loses nothing that its clients cannot
-//! fetch from the log.
+//! Delivery: clients connect here and are sent what concerns them. Reads its queue on the bus,
+//! and for clients that poll the log, to which it appends nothing; a server that dies loses
+//! nothing that its clients cannot fetch from the log.
 
 mod acks;
 mod binder;
@@ -11,6 +11,7 @@ mod guard;
 mod hub;
 mod metrics;
 mod origin;
+mod poll;
 mod routes;
 mod service;
 mod state;

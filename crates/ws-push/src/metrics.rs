@@ -6,13 +6,16 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tidings_common::telemetry::{Metrics, SECONDS};
+use tidings_common::wire::SyncAnswer;
+use tidings_http::Problem;
 
-use crate::connection::Close;
+use crate::connection::{Close, Transport};
 
 /// Handles on the metrics. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct PushMetrics {
     pub(crate) connections: Gauge,
+    transports: Family<TransportLabel, Gauge>,
     /// Deltas put into mailboxes.
     pub(crate) deliveries: Counter,
     /// From commit to socket.
@@ -21,6 +24,12 @@ pub(crate) struct PushMetrics {
     pub(crate) resumes: Family<ResumeLabel, Counter>,
     pub(crate) closes: Family<CloseLabel, Counter>,
     pub(crate) acks_dropped: Counter,
+    pub(crate) polls: Family<PollLabel, Counter>,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TransportLabel {
+    transport: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -31,6 +40,27 @@ pub(crate) struct ResumeLabel {
 impl ResumeLabel {
     pub(crate) const MISSED: Self = Self { reason: "missed" };
     pub(crate) const SLOW: Self = Self { reason: "slow" };
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct PollLabel {
+    answer: &'static str,
+}
+
+impl PollLabel {
+    const SOMETHING: Self = Self {
+        answer: "something",
+    };
+    const NOTHING: Self = Self { answer: "nothing" };
+    const REFUSED: Self = Self { answer: "refused" };
+
+    pub(crate) fn of(answered: &Result<SyncAnswer, Problem>) -> Self {
+        match answered {
+            Ok(answer) if answer.is_empty() => Self::NOTHING,
+            Ok(_) => Self::SOMETHING,
+            Err(_) => Self::REFUSED,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -59,8 +89,18 @@ impl PushMetrics {
         for close in Close::ALL.into_iter().map(Some).chain([None]) {
             drop(closes.get_or_create(&CloseLabel::from(close)));
         }
+        let polls = metrics.counters("ws_polls", "Polls, by what they were answered");
+        for label in [PollLabel::SOMETHING, PollLabel::NOTHING, PollLabel::REFUSED] {
+            drop(polls.get_or_create(&label));
+        }
+        let transports = metrics.gauges("ws_transport_connections", "Those of each transport");
+        for transport in Transport::ALL.map(Transport::name) {
+            drop(transports.get_or_create(&TransportLabel { transport }));
+        }
         Self {
             connections: metrics.gauge("ws_connections", "Connections open now"),
+            transports,
+            polls,
             deliveries: metrics.counter("ws_deliveries", "Deltas put into mailboxes"),
             delivery_seconds: metrics.histogram(
                 "delivery_seconds",
@@ -75,5 +115,12 @@ impl PushMetrics {
             closes,
             acks_dropped: metrics.counter("ws_acks_dropped", "Acknowledgements not recorded"),
         }
+    }
+
+    /// Connections of this transport that are open now.
+    pub(crate) fn of_transport(&self, transport: Transport) -> Gauge {
+        let transport = transport.name();
+        let label = TransportLabel { transport };
+        self.transports.get_or_create_owned(&label)
     }
 }

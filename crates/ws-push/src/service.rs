@@ -9,11 +9,12 @@ use tidings_common::backends::Backends;
 use tidings_common::clock::Clock;
 use tidings_common::config::Config;
 use tidings_common::domain::ServerId;
-use tidings_common::log::Revocations;
+use tidings_common::log::{Applied, Revocations};
+use tidings_common::sync;
 use tidings_common::tasks::Tasks;
 use tidings_common::telemetry::Metrics;
-use tidings_http::Authenticator;
 use tidings_http::health::Readiness;
+use tidings_http::{Authenticator, BodyLimit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +24,7 @@ use crate::connection::MailboxLimits;
 use crate::hub::{Hub, HubLimits};
 use crate::metrics::PushMetrics;
 use crate::origin::Origins;
+use crate::poll::Pollers;
 use crate::state::State;
 use crate::{consumer, drain, routes};
 
@@ -39,6 +41,7 @@ pub struct Surroundings {
 /// Delivery, running. Dropping it does not stop it; the shutdown of its tasks does.
 pub struct PushService {
     state: Arc<State>,
+    body_limit: BodyLimit,
     tasks: TaskTracker,
 }
 
@@ -65,6 +68,8 @@ impl PushService {
         running.spawn_on(tasks.watched("acknowledgements", recorder), tasks.runtime());
         let watch = watch_sessions(state.clone(), stop.clone());
         running.spawn_on(tasks.watched("ended sessions", watch), tasks.runtime());
+        let sweep = state.pollers.clone().sweep(stop.clone());
+        running.spawn_on(tasks.watched("polls", sweep), tasks.runtime());
         let (hub, over, shutdown) = (state.hub.clone(), config.ws.drain, tasks.shutdown().clone());
         let draining = async move {
             // Dropped at the end, and by a panic as well: the others do not go on alone.
@@ -76,15 +81,22 @@ impl PushService {
         running.close();
         Self {
             state,
+            body_limit: BodyLimit(config.limits.body_bytes),
             tasks: running,
         }
     }
 
-    /// What to mount: `/v1/ws`, beside whatever else the application serves.
+    /// What to mount: `/v1/ws`, `/v1/events` and `/v1/poll`, beside whatever else the application serves.
     pub fn routes(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
         let state = Data::from(self.state.clone());
+        let authenticator = Data::new(self.state.authenticator.clone());
+        let body_limit = self.body_limit;
         move |config| {
-            config.app_data(state.clone()).configure(routes::mount);
+            config
+                .app_data(state.clone())
+                .app_data(authenticator.clone())
+                .app_data(body_limit)
+                .configure(routes::mount);
         }
     }
 
@@ -129,6 +141,9 @@ fn state(
         connections: config.ws.max_connections,
         connections_per_user: config.ws.max_connections_per_user,
     };
+    let hub = Hub::new(limits, metrics.clone(), partitions.clone());
+    let store = backends.store.clone();
+    let applied = Arc::new(Applied::new(store.clone()));
     Arc::new(State {
         server: ServerId::generate(),
         epoch: backends.meta.epoch,
@@ -139,7 +154,9 @@ fn state(
             deltas: config.ws.mailbox_deltas,
         },
         origins: Origins::new(&config.public_url, &config.ws.origins),
-        hub: Hub::new(limits, metrics.clone(), partitions.clone()),
+        pollers: Pollers::new(hub.clone(), limits.connections_per_user),
+        sync: sync::Sync::new(store, applied, backends.meta.epoch),
+        hub,
         partitions,
         presence: backends.presence.clone(),
         authenticator: Authenticator::new(keys.clone(), clock.clone(), revocations.clone()),

@@ -9,6 +9,7 @@ use tidings_common::clock::Clock;
 use tidings_common::domain::ServerId;
 use tidings_common::log::Revocations;
 use tidings_common::presence::Presence;
+use tidings_common::sync::Sync;
 use tidings_http::Authenticator;
 
 use crate::acks::AckReports;
@@ -17,6 +18,7 @@ use crate::connection::MailboxLimits;
 use crate::hub::Hub;
 use crate::metrics::PushMetrics;
 use crate::origin::Origins;
+use crate::poll::Pollers;
 
 pub(crate) struct State {
     pub(crate) server: ServerId,
@@ -26,6 +28,8 @@ pub(crate) struct State {
     pub(crate) mailbox_limits: MailboxLimits,
     pub(crate) origins: Origins,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) pollers: Arc<Pollers>,
+    pub(crate) sync: Sync,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) presence: Arc<dyn Presence>,
     pub(crate) keys: Arc<Keys>,
@@ -41,12 +45,16 @@ pub(crate) struct State {
 impl State {
     /// Why no connection is taken now, in one word; None if one is.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
+        let full = || self.hub.is_full().then_some("full");
+        self.standstill().or_else(full)
+    }
+
+    /// Why nobody is served who comes now, not even who has a place already.
+    pub(crate) fn standstill(&self) -> Option<&'static str> {
         if self.hub.is_draining() {
             Some("draining")
         } else if !self.consuming.load(Ordering::SeqCst) {
             Some("down")
-        } else if self.hub.is_full() {
-            Some("full")
         } else {
             None
         }

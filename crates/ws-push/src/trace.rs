@@ -5,6 +5,8 @@ use tidings_common::domain::ServerId;
 use tidings_common::telemetry::traces;
 use tracing::{Span, field};
 
+use crate::connection::Transport;
+
 /// From a delta's arrival on this server to the mailboxes; disabled unless its sender recorded
 /// it.
 pub(crate) fn dispatch(envelope: &Envelope, server: ServerId) -> Span {
@@ -28,13 +30,23 @@ pub(crate) fn dispatch(envelope: &Envelope, server: ServerId) -> Span {
 /// From a mailbox to its socket. Ends when the transport takes the delta to write it, which
 /// `outcome` says; without it the delta made way to a `resume`, or the connection ended. None
 /// where this process does not trace.
-pub(crate) fn write() -> Option<Box<Span>> {
-    let span = tracing::info_span!(
-        target: traces::TARGET,
-        "write websocket",
-        network.protocol.name = "websocket",
-        outcome = field::Empty,
-    );
+pub(crate) fn write(transport: Transport) -> Option<Box<Span>> {
+    let span = match transport {
+        Transport::WebSocket => tracing::info_span!(
+            target: traces::TARGET,
+            "write websocket",
+            network.protocol.name = "websocket",
+            outcome = field::Empty,
+        ),
+        Transport::Events => tracing::info_span!(
+            target: traces::TARGET,
+            "write event",
+            network.protocol.name = "http",
+            outcome = field::Empty,
+        ),
+        // What a poll is answered with is read from the log.
+        Transport::Poll => return None,
+    };
     (!span.is_disabled()).then(|| Box::new(span))
 }
 

@@ -23,6 +23,10 @@ mod buckets;
 mod chat;
 #[path = "../shared/crash.rs"]
 mod crash;
+#[path = "../shared/event_streams.rs"]
+mod event_streams;
+#[path = "../shared/hopping.rs"]
+mod hopping;
 #[path = "../shared/idempotency.rs"]
 mod idempotency;
 #[path = "../shared/lifecycle.rs"]
@@ -35,6 +39,8 @@ mod members;
 mod moderation;
 #[path = "../shared/permissions.rs"]
 mod permissions;
+#[path = "../shared/polls.rs"]
+mod polls;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

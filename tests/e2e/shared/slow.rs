@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use tidings_tests::check;
-use tidings_tests::client::number;
+use tidings_tests::client::{Client, number};
 use tidings_tests::device::Device;
 use tidings_tests::socket::Socket;
 use tidings_tests::started;
@@ -29,24 +29,29 @@ async fn a_slow_client_is_told_to_resume_then_closed_and_recovers_everything() -
     let (mut slow, _) = Socket::connect_small(&bob, 4096).await?;
     let attentive = Device::start(&bob).await?;
 
-    let filler = "🚀".repeat(CHARACTERS);
-    let sends = stream::iter(0..MESSAGES).map(|message| {
-        let (ada, channel) = (ada.clone(), group.channel.clone());
-        let content = format!("{message} {filler}");
-        async move { ada.send(&channel, &content).await }
-    });
-    let sent: Vec<Value> = sends.buffer_unordered(8).try_collect().await?;
-    let seqs = sent.iter().map(|message| number(message, "seq"));
-    let last = seqs
-        .collect::<Result<Vec<_>>>()?
-        .into_iter()
-        .max()
-        .context("sent")?;
+    let last = flood(&ada, &group.channel).await?;
     // Somebody else's slowness is nobody else's problem.
     attentive.reaches(&stream, last).await?;
     ensure!(attentive.look(|record| record.connections) == 1);
 
-    let (code, frames) = slow.closed(SOON).await?;
+    check_told(slow.closed(SOON).await?)?;
+    recovers(&mut device, &bob, &group.channel, last).await
+}
+
+/// Sends so much to a channel that who does not read is cut off; returns the last position.
+pub(super) async fn flood(by: &Client, channel: &str) -> Result<u64> {
+    let filler = "🚀".repeat(CHARACTERS);
+    let sends = stream::iter(0..MESSAGES).map(|message| {
+        let content = format!("{message} {filler}");
+        async move { by.send(channel, &content).await }
+    });
+    let sent: Vec<Value> = sends.buffer_unordered(8).try_collect().await?;
+    let seqs: Result<Vec<u64>> = sent.iter().map(|message| number(message, "seq")).collect();
+    seqs?.into_iter().max().context("sent")
+}
+
+/// It was told to resume, then closed as too slow: this is what it got.
+pub(super) fn check_told((code, frames): (Option<u16>, Vec<Value>)) -> Result<()> {
     ensure!(code == Some(4008), "closed with {code:?}");
     let (deltas, rest): (Vec<_>, Vec<_>) =
         frames.iter().partition(|frame| frame["type"] == "delta");
@@ -64,11 +69,20 @@ async fn a_slow_client_is_told_to_resume_then_closed_and_recovers_everything() -
             "{seqs:?}"
         );
     }
+    Ok(())
+}
 
+/// A device of `user` that was away meanwhile gets all of it.
+pub(super) async fn recovers(
+    device: &mut Device,
+    user: &Client,
+    channel: &str,
+    last: u64,
+) -> Result<()> {
     device.come_back();
-    device.reaches(&stream, last).await?;
+    device.reaches(&format!("c:{channel}"), last).await?;
     let replica = device.look(|record| record.replica.clone());
-    ensure!(replica.contents(&group.channel).len() == MESSAGES);
+    ensure!(replica.contents(channel).len() == MESSAGES);
     check::dense(&replica)?;
-    check::same_as_fresh(&replica, &bob).await
+    check::same_as_fresh(&replica, user).await
 }

@@ -77,6 +77,8 @@ const ARROWS: &[(&str, Uses)] = &[
             "telemetry",
         ]),
     ),
+    // What catching up answers is made of deltas as clients see them.
+    ("sync", Uses::Only(&["domain", "wire", "store", "log"])),
     (
         "measured",
         Uses::Only(&["domain", "store", "bus", "presence", "telemetry"]),

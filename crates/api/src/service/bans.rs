@@ -9,7 +9,7 @@ use tidings_common::domain::{
 use tidings_common::log::{Draft, NotValid, Proposal};
 use tidings_common::store::{IdWindow, Store};
 
-use super::proposal::{decided, permitted};
+use super::proposal::{decided, permitted, permitting};
 use super::{Context, Done, IdPage, Listed, Mutation, Put, ServiceError};
 
 pub(crate) struct Bans {
@@ -110,10 +110,7 @@ impl Bans {
             },
         };
         let committed = self.context.append(mutation).await?;
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 }
 
@@ -134,9 +131,7 @@ impl Proposal for PutBan {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = self.store.group(self.group).await?;
-        let state = state.ok_or(Refusal::NotFound)?;
-        state.permit(self.who, Action::Ban)?;
+        let state = permitting(self.store.as_ref(), self.group, self.who, Action::Ban).await?;
         if self.who == self.user {
             return Err(Refusal::Conflict("nobody bans oneself").into());
         }
@@ -183,10 +178,7 @@ impl Proposal for DeleteBan {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = self.store.group(self.group).await?;
-        state
-            .ok_or(Refusal::NotFound)?
-            .permit(self.who, Action::Unban)?;
+        permitting(self.store.as_ref(), self.group, self.who, Action::Unban).await?;
         let restrictions = self.store.restrictions(self.group, self.user).await?;
         restrictions.ban.ok_or(Refusal::NotFound)?;
         Ok(decided(Change::MemberUnbanned { user: self.user }))

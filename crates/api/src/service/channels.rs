@@ -133,10 +133,7 @@ impl Channels {
             .context
             .change_group(who, group, key, request, rule)
             .await?;
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 
     /// A channel stays in its group for ever, also once it is deleted, so this does not decide

@@ -187,10 +187,7 @@ impl Groups {
             .context
             .change_group(who, group, key, request, rule)
             .await?;
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 
     async fn done(

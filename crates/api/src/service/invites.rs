@@ -14,7 +14,7 @@ use tidings_common::log::{Draft, NotValid, Proposal};
 use tidings_common::store::{IdWindow, Store};
 
 use super::groups::{refuse_full, seen_after};
-use super::proposal::{decided, permitted};
+use super::proposal::{decided, permitted, permitting, there};
 use super::{Context, Done, IdPage, Listed, Mutation, Put, ServiceError};
 
 pub(crate) struct Invites {
@@ -131,10 +131,7 @@ impl Invites {
             },
         };
         let committed = self.context.append(mutation).await?;
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 
     /// What the holder of a code may know. The group comes from a cache, so its name and the
@@ -235,9 +232,13 @@ impl Proposal for CreateInvite {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = self.store.group(self.group).await?;
-        let state = state.ok_or(Refusal::NotFound)?;
-        state.permit(self.who, Action::CreateInvite)?;
+        permitting(
+            self.store.as_ref(),
+            self.group,
+            self.who,
+            Action::CreateInvite,
+        )
+        .await?;
         let most = usize::try_from(self.most).unwrap_or(usize::MAX);
         let there = self
             .store
@@ -272,9 +273,13 @@ impl Proposal for DeleteInvite {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = self.store.group(self.group).await?;
-        let state = state.ok_or(Refusal::NotFound)?;
-        state.permit(self.who, Action::DeleteInvite)?;
+        permitting(
+            self.store.as_ref(),
+            self.group,
+            self.who,
+            Action::DeleteInvite,
+        )
+        .await?;
         let found = self.store.invite(self.invite).await?;
         let of_group = |invite: &Invite| invite.group == self.group && !invite.deleted;
         found.filter(of_group).ok_or(Refusal::NotFound)?;
@@ -304,9 +309,10 @@ impl Proposal for Join {
     /// The uses are counted in the stream that the entry is appended to, so of several at once
     /// each is validated after the other.
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = self.store.group(self.group).await?;
-        let state = state.filter(|state| !state.deleted);
-        let state = state.ok_or(Refusal::NotFound)?;
+        let state = there(self.store.as_ref(), self.group).await?;
+        if state.deleted {
+            return Err(Refusal::NotFound.into());
+        }
         let invite = self.store.invite(self.invite).await?;
         let invite = invite.filter(|invite| !invite.deleted);
         let invite = invite.ok_or(Refusal::NotFound)?;

@@ -11,7 +11,7 @@ use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
 
 use super::groups::refuse_full;
-use super::proposal::decided;
+use super::proposal::{decided, permitting};
 use super::{Context, Done, IdPage, Listed, Mutation, Put, ServiceError};
 
 pub(crate) struct Members {
@@ -133,10 +133,7 @@ impl Members {
             .context
             .change_group(who, group, key, request, rule)
             .await?;
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 }
 
@@ -219,9 +216,8 @@ impl Proposal for PutMember {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = self.store.group(self.group).await?;
-        let state = state.ok_or(Refusal::NotFound)?;
-        state.permit(self.who, Action::AddMember)?;
+        let state =
+            permitting(self.store.as_ref(), self.group, self.who, Action::AddMember).await?;
         match state.members.get(&self.user) {
             Some(member) => Ok(decided(self.keep(&state, *member)?)),
             None => self.add(&state).await,

@@ -136,10 +136,7 @@ impl Messages {
             rule: Delete,
         };
         let committed = self.context.change_message(asked).await?;
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 }
 

@@ -17,7 +17,6 @@ mod mentions;
 mod messages;
 mod mutes;
 mod on_message;
-mod paging;
 mod passwords;
 mod pins;
 mod precondition;
@@ -27,7 +26,6 @@ mod reactions;
 mod refresh;
 mod sessions;
 mod slow_mode;
-mod sync;
 mod tickets;
 
 use std::num::NonZeroU16;
@@ -50,14 +48,12 @@ pub(crate) use invites::{Invites, NewInvite, Preview, WithCode};
 pub(crate) use members::Members;
 pub(crate) use messages::{Messages, NewMessage};
 pub(crate) use mutes::Mutes;
-pub(crate) use paging::ResetReason;
 pub use passwords::BadParameters;
 pub(crate) use passwords::Passwords;
 pub(crate) use pins::Pins;
 pub(crate) use precondition::Precondition;
 pub(crate) use reactions::{Reaction, Reactions};
 pub(crate) use sessions::{Login, Sessions};
-pub(crate) use sync::{Encoded, Shown, Sync, SyncFrom, Synced};
 pub(crate) use tickets::{IssuedTicket, Tickets};
 /// Which part of a list to read: of messages, and of what ascends by id.
 pub(crate) use tidings_common::store::{IdWindow, Window};
@@ -73,8 +69,6 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) auth: AuthConfig,
     pub(crate) deployment: DeploymentId,
-    /// It changes only while nothing runs: when a backup is restored.
-    pub(crate) epoch: u64,
     pub(crate) partitions: NonZeroU16,
     /// Base of the addresses in tickets, without a trailing slash.
     pub(crate) realtime_url: String,
@@ -86,6 +80,15 @@ pub(crate) struct Done<T> {
     pub(crate) value: T,
     /// It is the result of an earlier request with the same key.
     pub(crate) replayed: bool,
+}
+
+impl From<Committed> for Done<()> {
+    fn from(committed: Committed) -> Self {
+        Self {
+            value: (),
+            replayed: committed.replayed,
+        }
+    }
 }
 
 /// The outcome of a mutation that creates what is not there.

@@ -28,10 +28,27 @@ where
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let group = self.store.group(self.group).await?;
-        let group = group.ok_or(Refusal::NotFound)?;
+        let group = there(self.store.as_ref(), self.group).await?;
         Ok(decided((self.rule)(&group)?))
     }
+}
+
+/// A group as it is, for a proposal that reads it.
+pub(super) async fn there(store: &dyn Store, group: GroupId) -> Result<Group, NotValid> {
+    let found = store.group(group).await?;
+    Ok(found.ok_or(Refusal::NotFound)?)
+}
+
+/// As [`there`], if the caller's part in it suffices for an action.
+pub(super) async fn permitting(
+    store: &dyn Store,
+    group: GroupId,
+    who: UserId,
+    action: Action,
+) -> Result<Group, NotValid> {
+    let found = there(store, group).await?;
+    found.permit(who, action)?;
+    Ok(found)
 }
 
 /// The caller's part in a group, if it suffices for an action that changes nothing. By the

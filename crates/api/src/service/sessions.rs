@@ -208,10 +208,7 @@ impl Sessions {
             })
             .await?;
         self.note_ended(session);
-        Ok(Done {
-            value: (),
-            replayed: committed.replayed,
-        })
+        Ok(committed.into())
     }
 }
 

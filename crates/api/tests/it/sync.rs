@@ -175,10 +175,11 @@ async fn a_ticket_says_where_to_connect() {
     );
     assert_eq!(ticket["url"], expected);
     assert_eq!(ticket["expires_in"], 30);
-    assert_eq!(
-        (&ticket["events_url"], &ticket["poll_url"]),
-        (&Value::Null, &Value::Null)
-    );
+    let base = "https://chat.example.org/v1";
+    let (p, token) = (&ticket["p"], ticket["ticket"].as_str().unwrap());
+    let events = format!("{base}/events?p={p}&ticket={token}");
+    assert_eq!(ticket["events_url"], events);
+    assert_eq!(ticket["poll_url"], format!("{base}/poll?p={p}"));
     server.clock.advance(890_000);
     let short = ada.call("POST", "/v1/realtime/tickets", 201).await;
     assert_eq!(short["expires_in"], 10);

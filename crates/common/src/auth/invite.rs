@@ -1,57 +1,33 @@
 //! Codes of invites: the invite's id and an HMAC over it, in base64. Nothing of a code is stored:
 //! who reads the database, a backup or a log learns none.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::SecretString;
-use sha2::Sha256;
 
+use super::sealed::{self, Key};
 use crate::domain::InviteId;
 
-const ID_BYTES: usize = 16;
 /// 128 bits that nobody guesses.
 const MAC_BYTES: usize = 16;
 
-pub(super) fn derive_key(secret: &[u8]) -> [u8; 32] {
-    keyed(secret)
-        .chain_update(b"tidings invites")
-        .finalize()
-        .into_bytes()
-        .into()
+pub(super) fn derive_key(secret: &[u8]) -> Key {
+    sealed::derive_key(secret, b"tidings invites")
 }
 
-pub(super) fn code(key: &[u8; 32], invite: InviteId) -> SecretString {
-    let mac = keyed(key).chain_update(invite.as_bytes()).finalize();
-    let mut bytes = invite.as_bytes().to_vec();
-    bytes.extend_from_slice(&mac.into_bytes()[..MAC_BYTES]);
-    SecretString::from(URL_SAFE_NO_PAD.encode(bytes))
+pub(super) fn code(key: &Key, invite: InviteId) -> SecretString {
+    sealed::seal(key, invite.as_bytes(), MAC_BYTES)
 }
 
-pub(super) fn parse(key: &[u8; 32], code: &str) -> Option<InviteId> {
-    let mut bytes = [0; ID_BYTES + MAC_BYTES];
-    // A code of another length does not decode: the buffer is exact.
-    let length = URL_SAFE_NO_PAD.decode_slice(code, &mut bytes).ok()?;
-    if length != bytes.len() {
-        return None;
-    }
-    let (id, mac) = bytes.split_at(ID_BYTES);
-    // Takes the same time wherever the difference is.
-    keyed(key)
-        .chain_update(id)
-        .verify_truncated_left(mac)
-        .ok()?;
-    Some(InviteId::from_bytes(id.try_into().ok()?))
-}
-
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+pub(super) fn parse(key: &Key, code: &str) -> Option<InviteId> {
+    sealed::open(key, code, MAC_BYTES).map(InviteId::from_bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use secrecy::ExposeSecret as _;
+
+    use super::*;
 
     #[test]
     fn a_code_says_its_invite_and_no_other_text_does() {

@@ -8,6 +8,7 @@
 mod invite;
 mod jwt;
 mod refresh;
+mod sealed;
 
 use std::fmt;
 use std::time::Duration;

@@ -37,6 +37,7 @@ const BATCH_LIMIT: usize = 256;
 const HEAD_LIFETIME: Duration = Duration::from_secs(300);
 /// Locks over which streams are spread.
 const SHARDS: usize = 64;
+
 pub(super) struct Appenders {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -306,7 +307,8 @@ impl Appenders {
                 match self
                     .peers()
                     .completion
-                    .apply_through(stream, memory.applied, head.seq)
+                    .applied()
+                    .reach(stream, memory.applied, head.seq)
                     .await
                 {
                     Ok(()) => {
@@ -454,14 +456,13 @@ impl Appenders {
     async fn complete(
         &self,
         entry: Entry,
-        askers: Vec<Waiting>,
+        mut askers: Vec<Waiting>,
         memory: &mut Memory,
     ) -> Option<Complete> {
         let is_other = |asker: &mut Waiting| {
             let hashes = (asker.append.request, entry.request);
             matches!(hashes, (Some(now), Some(then)) if now != then)
         };
-        let mut askers = askers;
         for other in askers.extract_if(.., is_other) {
             other.answer(Err(AppendError::KeyReused));
         }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::apply::apply_pending;
@@ -15,19 +16,53 @@ use crate::store::{Store, StoreError};
 /// brought up to date once more when they are asked for.
 const REMEMBERED: usize = 20_000;
 
-#[derive(Default)]
-pub(super) struct Applied {
+/// Streams whose state one reader brings up to date at the same time.
+pub(super) const APPLYING_AT_ONCE: usize = 16;
+
+/// See the module's documentation.
+pub struct Applied {
+    store: Arc<dyn Store>,
     streams: Mutex<HashMap<StreamId, Arc<AsyncMutex<Seq>>>>,
 }
 
 impl Applied {
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            streams: Mutex::default(),
+        }
+    }
+
+    /// Brings the state of streams up to these committed positions, whoever committed the
+    /// entries: for readers that go on from a position with the state they find. Costs one read
+    /// for all streams where nothing is pending, and once for a process what is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if an entry could not be read or applied.
+    pub async fn reach_all(
+        &self,
+        positions: impl IntoIterator<Item = (StreamId, Seq)>,
+    ) -> Result<(), StoreError> {
+        let positions: HashMap<StreamId, Seq> = positions.into_iter().collect();
+        let streams: Vec<StreamId> = positions.keys().copied().collect();
+        let behind = self.store.with_pending(&streams).await?;
+        let applying = behind
+            .into_iter()
+            .map(|stream| self.reach(stream, 0, positions[&stream]));
+        stream::iter(applying)
+            .buffer_unordered(APPLYING_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
     /// Applies the stream's pending entries with `after < seq ≤ through`, in order, whoever
     /// committed them, unless this process has done so before. Entries that are pending no more
     /// have been applied by somebody. `through` is committed. Of those who ask for the same
     /// stream one works and the others wait.
     pub(super) async fn reach(
         &self,
-        store: &dyn Store,
         stream: StreamId,
         after: Seq,
         through: Seq,
@@ -36,7 +71,7 @@ impl Applied {
         let mut known = known.lock().await;
         let after = after.max(*known);
         if after < through {
-            apply_pending(store, stream, after, through).await?;
+            apply_pending(self.store.as_ref(), stream, after, through).await?;
             *known = through;
         }
         Ok(())

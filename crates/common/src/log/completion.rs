@@ -18,7 +18,7 @@ use crate::store::{Store, StoreError};
 pub(super) struct Completion {
     store: Arc<dyn Store>,
     groups: Arc<Groups>,
-    applied: Applied,
+    applied: Arc<Applied>,
     /// The appenders own this; they are gone only when nobody appends any more.
     appenders: Weak<Appenders>,
 }
@@ -39,9 +39,9 @@ impl Completion {
         appenders: Weak<Appenders>,
     ) -> Self {
         Self {
+            applied: Arc::new(Applied::new(store.clone())),
             store,
             groups,
-            applied: Applied::default(),
             appenders,
         }
     }
@@ -65,7 +65,7 @@ impl Completion {
             });
         }
         if applied < entry.seq {
-            self.apply_through(entry.stream, applied, entry.seq).await?;
+            self.applied.reach(entry.stream, applied, entry.seq).await?;
         }
         if let StreamId::Group(group) = entry.stream {
             self.groups.forget_before(group, entry.seq);
@@ -74,23 +74,8 @@ impl Completion {
         Ok(applied.max(entry.seq))
     }
 
-    /// See [`crate::store::LogStore::with_pending`].
-    pub(super) async fn with_pending(
-        &self,
-        streams: &[StreamId],
-    ) -> Result<Vec<StreamId>, StoreError> {
-        self.store.with_pending(streams).await
-    }
-
-    /// See [`Applied::reach`].
-    pub(super) async fn apply_through(
-        &self,
-        stream: StreamId,
-        after: Seq,
-        through: Seq,
-    ) -> Result<(), StoreError> {
-        let store = self.store.as_ref();
-        self.applied.reach(store, stream, after, through).await
+    pub(super) fn applied(&self) -> &Arc<Applied> {
+        &self.applied
     }
 
     async fn derive(&self, entry: &Entry, again: bool) -> Result<(), AppendError> {

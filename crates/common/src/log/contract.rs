@@ -967,7 +967,7 @@ pub(crate) async fn state_can_be_brought_up_to_a_position(store: Arc<dyn Store>)
     assert_eq!(world.message(1).await.state.content, "hello");
     let position = (world.channel.into(), 2);
     let reader = world.process();
-    reader.apply_through([position]).await.unwrap();
+    reader.applied().reach_all([position]).await.unwrap();
     assert_eq!(world.message(1).await.state.content, "goodbye");
     hold.open();
     edited.await.unwrap();
@@ -1002,10 +1002,10 @@ pub(crate) async fn what_a_process_has_applied_it_does_not_apply_again(store: Ar
     let left = || faults.apply.lock().unwrap().len();
     let log = world.process_with(&faults);
     let position = (stream, 1 + CHANGES);
-    log.apply_through([position]).await.unwrap();
+    log.applied().reach_all([position]).await.unwrap();
     let after_first = left();
     assert!(after_first < 99);
-    log.apply_through([position]).await.unwrap();
+    log.applied().reach_all([position]).await.unwrap();
     assert_eq!(left(), after_first);
     let group = store.group(world.group).await.unwrap().unwrap();
     assert_eq!(group.applied, 1 + CHANGES);

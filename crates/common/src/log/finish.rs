@@ -6,11 +6,12 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
+use super::Log;
 use super::announcer::BATCH;
 use super::append::AppendError;
+use super::applied::APPLYING_AT_ONCE;
 use super::completion::Incomplete;
 use super::publisher::{Complete, NotAnnounced};
-use super::{APPLYING_AT_ONCE, Log};
 use crate::bus::BusError;
 use crate::domain::Entry;
 use crate::store::StoreError;
@@ -116,7 +117,7 @@ impl Log {
             // All at once, since each would look for those before it. If that fails, one after
             // the other shows which of them it is.
             let (stream, seq) = (last.entry.stream, last.entry.seq);
-            let applying = completion.apply_through(stream, 0, seq);
+            let applying = completion.applied().reach(stream, 0, seq);
             if applying.instrument(last.span.clone()).await.is_ok() {
                 applied = seq;
             }

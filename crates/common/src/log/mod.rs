@@ -30,23 +30,22 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use crate::bus::{Announcement, Bus, TraceContext};
 use crate::clock::Clock;
-use crate::domain::{Entry, Seq, StreamId};
+use crate::domain::Entry;
 use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
 use crate::telemetry::{Metrics, traces};
 
 pub use append::{Append, AppendError, Committed, Draft, NotValid, Proposal};
+pub use applied::Applied;
 pub use finish::{FinishError, Suspect, Unfinished};
 pub use groups::Groups;
 pub use publisher::NotAnnounced;
@@ -66,9 +65,6 @@ const EPHEMERAL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Longest time that [`Log::stop`] waits for work under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Streams whose state one reader brings up to date at the same time.
-const APPLYING_AT_ONCE: usize = 16;
 
 /// Appends to streams. Cheap to clone; all clones share one set of appenders.
 #[derive(Clone)]
@@ -197,28 +193,10 @@ impl Log {
         };
     }
 
-    /// Brings the state of streams up to these committed positions, whoever committed the
-    /// entries: for readers that go on from a position with the state they find. Costs one read
-    /// for all streams where nothing is pending, and once for a process what is.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if an entry could not be read or applied.
-    pub async fn apply_through(
-        &self,
-        positions: impl IntoIterator<Item = (StreamId, Seq)>,
-    ) -> Result<(), StoreError> {
-        let positions: HashMap<StreamId, Seq> = positions.into_iter().collect();
-        let streams: Vec<StreamId> = positions.keys().copied().collect();
-        let completion = &self.parts.completion;
-        let behind = completion.with_pending(&streams).await?;
-        let applying = behind
-            .into_iter()
-            .map(|stream| completion.apply_through(stream, 0, positions[&stream]));
-        stream::iter(applying)
-            .buffer_unordered(APPLYING_AT_ONCE)
-            .try_collect()
-            .await
+    /// How far streams' state is known to have come in this process.
+    #[must_use]
+    pub fn applied(&self) -> &Arc<Applied> {
+        self.parts.completion.applied()
     }
 
     /// Finishes appends and announcements under way, for at most 10 s. What is not finished

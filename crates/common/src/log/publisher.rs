@@ -86,10 +86,9 @@ impl Publisher {
         let outcome_of = |publishing: Result<(Announced, Span, usize), NotAnnounced>| {
             let (announced, publish, count) = publishing?;
             let late = || Err(NotAnnounced::Late);
-            let own: Vec<_> = (0..count)
-                .map(|_| words.next().unwrap_or_else(late))
-                .collect();
-            let word: Result<(), NotAnnounced> = own.into_iter().collect();
+            let own = (0..count).map(|_| words.next().unwrap_or_else(late));
+            // All of its own are taken, also behind one that failed.
+            let word = own.fold(Ok(()), Result::and);
             if word.is_err() {
                 publish.record("otel.status_code", "ERROR");
             }

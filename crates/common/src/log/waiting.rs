@@ -46,18 +46,16 @@ pub(super) struct Copies(HashMap<Key, Vec<Waiting>>);
 impl Copies {
     /// Takes them out of `waiting`.
     pub(super) fn of(waiting: &mut VecDeque<Waiting>, keys: impl IntoIterator<Item = Key>) -> Self {
-        let mut copies = HashMap::new();
-        if !waiting.is_empty() {
-            copies.extend(keys.into_iter().map(|key| (key, Vec::new())));
-            for _ in 0..waiting.len() {
-                let Some(one) = waiting.pop_front() else {
-                    break;
-                };
-                match copies.get_mut(&one.append.key) {
-                    Some(copies) => copies.push(one),
-                    None => waiting.push_back(one),
-                }
-            }
+        let mut copies: HashMap<Key, Vec<Waiting>> = HashMap::new();
+        if waiting.is_empty() {
+            return Self(copies);
+        }
+        let keys: HashSet<Key> = keys.into_iter().collect();
+        let all = std::mem::take(waiting).into_iter();
+        let (found, others) = all.partition(|one| keys.contains(&one.append.key));
+        *waiting = others;
+        for one in found {
+            copies.entry(one.append.key).or_default().push(one);
         }
         Self(copies)
     }

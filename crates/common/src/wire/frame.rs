@@ -37,6 +37,13 @@ pub enum ServerFrame {
         session_expires_in: u64,
     },
     Pong,
+    /// Only where the transport has no ping of its own: nothing happens, and the connection works.
+    Ping,
+    /// Only where the transport has no close codes: the last frame before the end.
+    Close {
+        code: u16,
+        reason: &'static str,
+    },
     /// The last frame was not acceptable. The connection stays, up to a limit of errors.
     Error {
         code: ErrorCode,

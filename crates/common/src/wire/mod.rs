@@ -17,4 +17,4 @@ pub use resource::{
     Ban, Bucket, BucketsCompared, Channel, ChannelRef, Group, Invite, InvitePreview, List, Member,
     Message, Quote, Reaction, Reactor, RealtimeTicket, Session, Tokens, User,
 };
-pub use sync::{Reset, ResetReason, SyncAnswer, SyncRequest};
+pub use sync::{PollRequest, Reset, ResetReason, SyncAnswer, SyncRequest};

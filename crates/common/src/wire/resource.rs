@@ -255,11 +255,11 @@ pub struct Reactor {
 pub struct RealtimeTicket {
     /// For a WebSocket.
     pub url: String,
-    /// For an `EventSource`; null: this server does not offer Server-Sent Events.
-    pub events_url: Option<String>,
-    /// For long polling; null: this server does not offer it.
-    pub poll_url: Option<String>,
-    /// The ticket by itself, as it stands in `url`.
+    /// For an `EventSource`.
+    pub events_url: String,
+    /// For `POST`s with the access token; it holds no ticket, and is good for all of them.
+    pub poll_url: String,
+    /// The ticket by itself, as it stands in `url` and `events_url`: good for one of them.
     pub ticket: String,
     /// The user's partition, by which balancers choose a server.
     pub p: u16,

@@ -28,6 +28,36 @@ pub struct SyncRequest {
     pub epoch: Option<u64>,
 }
 
+/// What a device holds, and how long it waits for more. The answer is that of a sync.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PollRequest {
+    /// As for a sync. It should name all of the caller's streams: for one that it lacks the
+    /// answer comes at once.
+    #[serde(default)]
+    pub cursor: BTreeMap<String, Seq>,
+    /// Most deltas in the answer: 1 to 500, by default 500.
+    #[serde(default)]
+    pub limit: Option<u64>,
+    /// The `epoch` that `cursor` is from.
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// Seconds after which the answer comes though there is nothing: 0 to 25, by default 25.
+    #[serde(default)]
+    pub timeout: Option<u64>,
+}
+
+impl From<PollRequest> for SyncRequest {
+    fn from(poll: PollRequest) -> Self {
+        Self {
+            cursor: poll.cursor,
+            limit: poll.limit,
+            only: false,
+            epoch: poll.epoch,
+        }
+    }
+}
+
 /// What the device lacks.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct SyncAnswer {
@@ -43,6 +73,14 @@ pub struct SyncAnswer {
     pub heads: BTreeMap<String, Seq>,
     /// Changes when the server was restored from a backup.
     pub epoch: u64,
+}
+
+impl SyncAnswer {
+    /// Whether the device lacks nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deltas.is_empty() && self.resets.is_empty() && self.heads.is_empty()
+    }
 }
 
 /// A stream whose position cannot be continued.

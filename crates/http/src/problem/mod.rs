@@ -14,6 +14,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tidings_common::domain;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -39,6 +40,12 @@ impl Violation {
             pointer: pointer.into(),
             detail: detail.into(),
         }
+    }
+}
+
+impl From<domain::Violation> for Violation {
+    fn from(violation: domain::Violation) -> Self {
+        Self::new(violation.pointer, violation.detail)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::Close;
+use super::{Close, Recipient};
 use crate::trace;
 
 /// What one client's mailbox holds. At the limit: ephemeral deltas go first; then the backlog
@@ -99,6 +99,8 @@ pub(crate) enum Offered {
     Replaced,
     /// There was no room again: the connection is being closed.
     TooSlow,
+    /// The client polls, and reads it from the log.
+    Rung,
     /// The connection is ending anyway.
     Ended,
 }
@@ -274,6 +276,24 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recipient for Mailbox {
+    fn offer(&self, delta: Delta) -> Offered {
+        self.offer(delta)
+    }
+
+    fn resume(&self, reason: ResumeReason, after_ms: u64) {
+        self.resume(reason, after_ms);
+    }
+
+    fn move_over(&self, after_ms: u64) {
+        self.instruct(ServerFrame::Reconnect { after_ms });
+    }
+
+    fn close(&self, close: Close) {
+        self.close(close);
     }
 }
 

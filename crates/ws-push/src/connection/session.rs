@@ -49,6 +49,8 @@ pub(crate) enum Action {
 pub(crate) struct Session {
     principal: Principal,
     heartbeat: Duration,
+    /// Whether the client can say anything.
+    speaks: bool,
     last_heard: Instant,
     next_ping: Instant,
     /// When the frames taken so far are paid off at one per [`FRAME_INTERVAL`].
@@ -64,6 +66,7 @@ impl Session {
         Self {
             principal,
             heartbeat,
+            speaks: true,
             last_heard: now.instant,
             next_ping: now.instant + heartbeat,
             frames_paid_at: now.instant,
@@ -72,6 +75,19 @@ impl Session {
             acks_not_before: now.instant,
             closed: false,
         }
+    }
+
+    /// On a transport without a way back: that the client is silent means nothing.
+    #[must_use]
+    pub(crate) fn of_a_listener(self) -> Self {
+        Self {
+            speaks: false,
+            ..self
+        }
+    }
+
+    pub(crate) fn speaks(&self) -> bool {
+        self.speaks
     }
 
     pub(crate) fn principal(&self) -> &Principal {
@@ -152,7 +168,7 @@ impl Session {
             due.extend(self.end(Action::Close(Close::TokenExpired)));
             return due;
         }
-        if now.instant.duration_since(self.last_heard) >= 2 * self.heartbeat {
+        if self.speaks && now.instant.duration_since(self.last_heard) >= 2 * self.heartbeat {
             due.extend(self.end(Action::Abandon));
             return due;
         }
@@ -166,8 +182,10 @@ impl Session {
 
     /// How long nothing will be due unless the client says something.
     pub(crate) fn next_tick(&self, now: Now) -> Duration {
-        let silent = self.last_heard + 2 * self.heartbeat;
-        let mut next = self.next_ping.min(silent);
+        let mut next = self.next_ping;
+        if self.speaks {
+            next = next.min(self.last_heard + 2 * self.heartbeat);
+        }
         if !self.acks.is_empty() {
             next = next.min(self.acks_not_before);
         }

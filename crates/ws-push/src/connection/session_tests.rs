@@ -252,3 +252,17 @@ fn a_client_cannot_make_it_hold_any_number_of_streams() {
     }
     assert_eq!(client.session.acks.len(), MAX_ACKED_STREAMS);
 }
+
+#[test]
+fn a_listener_is_pinged_and_its_silence_means_nothing() {
+    let mut client = Client::new();
+    client.session = client.session.of_a_listener();
+    for _ in 0..5 {
+        let until = client.session.next_tick(client.now);
+        assert_eq!(until, HEARTBEAT);
+        client.wait(25_000);
+        assert_eq!(client.tick(), [Action::Ping]);
+    }
+    client.wait(900_000);
+    assert_eq!(client.tick(), [Action::Close(Close::TokenExpired)]);
+}

@@ -10,7 +10,7 @@ use tidings_common::domain::{ConnectionId, SessionId, UserId};
 use tidings_common::wire::ResumeReason;
 
 use crate::binder::Partitions;
-use crate::connection::{Close, Delta, Mailbox, Offered};
+use crate::connection::{Close, Delta, Offered, Recipient, Transport};
 use crate::metrics::{PushMetrics, ResumeLabel};
 use crate::trace;
 
@@ -31,13 +31,13 @@ pub(crate) struct Hub {
     limits: HubLimits,
     metrics: PushMetrics,
     partitions: Arc<Partitions>,
-    /// Lock order: a shard, then a mailbox or the partitions. Never two shards.
+    /// Lock order: a shard, then a recipient or the partitions. Never two shards.
     shards: Vec<Mutex<Shard>>,
     connections: AtomicUsize,
     draining: AtomicBool,
 }
 
-/// Each user's connections in the order in which they came.
+/// Each user's connections in the order in which they came; one that polls comes with each poll.
 type Shard = HashMap<UserId, Vec<Arc<Client>>>;
 
 /// One connection as the hub knows it.
@@ -46,7 +46,8 @@ pub(crate) struct Client {
     pub(crate) id: ConnectionId,
     user: UserId,
     session: SessionId,
-    pub(crate) mailbox: Arc<Mailbox>,
+    transport: Transport,
+    pub(crate) recipient: Arc<dyn Recipient>,
 }
 
 /// A connection's place in the hub. Dropping it takes the connection out, at once.
@@ -123,13 +124,15 @@ impl Hub {
         self: &Arc<Self>,
         user: UserId,
         session: SessionId,
-        mailbox: Arc<Mailbox>,
+        transport: Transport,
+        recipient: Arc<dyn Recipient>,
     ) -> Result<Registration, NoPlace> {
         let client = Arc::new(Client {
             id: ConnectionId::generate(),
             user,
             session,
-            mailbox,
+            transport,
+            recipient,
         });
         let mut shard = self.shard(user);
         // Read under the lock: whoever comes before the drain's snapshot of this shard is in it.
@@ -138,11 +141,12 @@ impl Hub {
         }
         let own = shard.entry(user).or_default();
         while own.len() >= self.limits.connections_per_user.max(1) {
-            own.remove(0).mailbox.close(Close::Displaced);
+            own.remove(0).recipient.close(Close::Displaced);
         }
         own.push(client.clone());
         drop(shard);
         self.metrics.connections.inc();
+        self.metrics.of_transport(transport).inc();
         Ok(Registration {
             partition: self.partitions.acquire(user),
             hub: self.clone(),
@@ -169,9 +173,11 @@ impl Hub {
                         frame: envelope.body.clone(),
                         ephemeral,
                         committed: envelope.at,
-                        span: std::mem::take(&mut traced).then(trace::write).flatten(),
+                        span: std::mem::take(&mut traced)
+                            .then(|| trace::write(client.transport))
+                            .flatten(),
                     };
-                    let offered = client.mailbox.offer(delta);
+                    let offered = client.recipient.offer(delta);
                     self.count(offered);
                 }
             }
@@ -190,7 +196,7 @@ impl Hub {
                 self.metrics.resumes.get_or_create(&ResumeLabel::SLOW).inc();
             }
             // Counted by close code when the connection has ended.
-            Offered::TooSlow | Offered::Ended => {}
+            Offered::TooSlow | Offered::Rung | Offered::Ended => {}
         }
     }
 
@@ -199,7 +205,7 @@ impl Hub {
         let missed = self.metrics.resumes.get_or_create(&ResumeLabel::MISSED);
         for (place, client) in (0..).zip(self.clients()) {
             let after_ms = place * 1000 / RESUMES_PER_SECOND;
-            client.mailbox.resume(ResumeReason::Missed, after_ms);
+            client.recipient.resume(ResumeReason::Missed, after_ms);
             missed.inc();
         }
     }
@@ -208,7 +214,7 @@ impl Hub {
     pub(crate) fn end_sessions(&self, has_ended: impl Fn(SessionId) -> bool) {
         for client in self.clients() {
             if has_ended(client.session) {
-                client.mailbox.close(Close::SessionRevoked);
+                client.recipient.close(Close::SessionRevoked);
             }
         }
     }
@@ -251,6 +257,20 @@ impl Registration {
         self.client.id
     }
 
+    /// Makes it the newest of its user's connections, if it is still one.
+    pub(crate) fn renew(&self) {
+        let mut shard = self.hub.shard(self.client.user);
+        let Some(own) = shard.get_mut(&self.client.user) else {
+            return;
+        };
+        if let Some(place) = own
+            .iter()
+            .position(|client| Arc::ptr_eq(client, &self.client))
+        {
+            own[place..].rotate_left(1);
+        }
+    }
+
     pub(crate) fn partition(&self) -> u16 {
         self.partition
     }
@@ -269,6 +289,7 @@ impl Drop for Registration {
         drop(shard);
         self.hub.partitions.release(self.partition);
         self.hub.metrics.connections.dec();
+        self.hub.metrics.of_transport(self.client.transport).dec();
     }
 }
 

@@ -8,7 +8,7 @@ use tidings_common::telemetry::Metrics;
 use tidings_common::wire::ServerFrame;
 
 use super::*;
-use crate::connection::{MailboxLimits, Outgoing};
+use crate::connection::{Mailbox, MailboxLimits, Outgoing};
 
 fn hub(connections: usize, connections_per_user: usize) -> Arc<Hub> {
     let limits = HubLimits {
@@ -34,7 +34,12 @@ fn join(hub: &Arc<Hub>, user: UserId) -> (Arc<Mailbox>, (Registration, Place)) {
     let mailbox = mailbox();
     let place = hub.reserve().unwrap();
     let registration = hub
-        .register(user, SessionId::generate(), mailbox.clone())
+        .register(
+            user,
+            SessionId::generate(),
+            Transport::WebSocket,
+            mailbox.clone(),
+        )
         .unwrap();
     (mailbox, (registration, place))
 }
@@ -102,6 +107,20 @@ fn one_too_many_of_a_user_closes_the_oldest() {
 }
 
 #[test]
+fn who_comes_anew_is_not_the_oldest() {
+    let hub = hub(10, 2);
+    let user = UserId::generate();
+    let (first, (registration, _place)) = join(&hub, user);
+    let (second, _b) = join(&hub, user);
+    registration.renew();
+    let (third, _c) = join(&hub, user);
+    assert_eq!(second.closing(), Some(Close::Displaced));
+    for stays in [&first, &third] {
+        assert_eq!(stays.closing(), None);
+    }
+}
+
+#[test]
 fn a_full_or_draining_server_takes_nobody() {
     let hub = hub(1, 1);
     let (_, registration) = join(&hub, UserId::generate());
@@ -111,7 +130,12 @@ fn a_full_or_draining_server_takes_nobody() {
     let place = hub.reserve().unwrap();
     assert!(hub.drain().is_empty());
     assert_eq!(hub.reserve().unwrap_err(), NoPlace::Draining);
-    let refused = hub.register(UserId::generate(), SessionId::generate(), mailbox());
+    let refused = hub.register(
+        UserId::generate(),
+        SessionId::generate(),
+        Transport::WebSocket,
+        mailbox(),
+    );
     assert_eq!(refused.unwrap_err(), NoPlace::Draining);
     drop(place);
     assert_eq!(hub.connections(), 0);

@@ -157,6 +157,10 @@ impl Server {
         format!("/v1/ws?p=1&ticket={ticket}")
     }
 
+    pub(crate) fn events_path(&self, ticket: &str) -> String {
+        format!("/v1/events?p=1&ticket={ticket}")
+    }
+
     /// Connects and waits for `hello`.
     pub(crate) async fn connect(&self, who: &Principal) -> Client {
         let path = self.path(&self.ticket(who));
@@ -189,6 +193,24 @@ impl Server {
             })
             .collect();
         for confirmed in self.bus.publish(&deltas).await {
+            confirmed.unwrap();
+        }
+    }
+
+    /// Commits an entry of the user's own stream, and announces it.
+    pub(crate) async fn commit(&self, user: UserId, seq: Seq) {
+        let entry = entry(user.into(), seq, Change::MembersChanged { gv: seq });
+        self.backends
+            .store
+            .append(vec![entry.clone()])
+            .await
+            .unwrap();
+        let announcement = Announcement {
+            payload: Payload::Entry(Box::new(entry)),
+            audience: Audience::Users(vec![user]),
+            trace: None,
+        };
+        for confirmed in self.bus.publish(&[announcement]).await {
             confirmed.unwrap();
         }
     }

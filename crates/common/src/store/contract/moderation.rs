@@ -58,8 +58,8 @@ impl Example {
         let group = self.store.group(self.group).await.unwrap().unwrap();
         let listed = self.store.members(self.group, IdWindow::First, 9);
         let listed = listed.await.unwrap().into_iter();
-        let listed = listed.filter(|(id, _)| *id == user).map(|(_, it)| it);
-        assert_eq!(listed.last(), group.members.get(&user).copied());
+        let mut listed = listed.filter(|(id, _)| *id == user).map(|(_, it)| it);
+        assert_eq!(listed.next_back(), group.members.get(&user).copied());
         group.members.get(&user).copied()
     }
 

@@ -5,7 +5,7 @@ use mongodb::{Collection, Database};
 
 use super::failure::duplicates;
 use super::field::{self, binary, signed, uuid};
-use super::find::{self, Direction};
+use super::find;
 use super::{Failure, PATIENCE};
 use crate::domain::{Key, Rotation, Seq, Session, SessionId, Timestamp, User, UserId};
 use crate::store::{Account, IdWindow, NewUser};
@@ -126,23 +126,14 @@ pub(super) async fn sessions(
     window: IdWindow<SessionId>,
     limit: usize,
 ) -> Result<Vec<Session>, Failure> {
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    let mut filter = doc! { "user": uuid(user.as_bytes()), "revoked": false };
-    let direction = Direction::bound(&mut filter, "_id", &window, SessionId::as_bytes);
-    let cursor = stored(database, SESSIONS)
-        .find(filter)
-        .sort(direction.sort("_id"))
-        .limit(field::limit(limit))
-        .max_time(PATIENCE)
-        .await?;
-    Ok(direction.ascending(find::all(cursor, decode_session).await?))
+    let filter = doc! { "user": uuid(user.as_bytes()), "revoked": false };
+    let (sessions, by) = (stored(database, SESSIONS), ("_id", SessionId::as_bytes));
+    find::page(&sessions, filter, by, &window, limit, decode_session).await
 }
 
 fn decode_session(stored: &RawDocument) -> Result<Session, Failure> {
     let generation = field::unsigned(stored, "generation")?;
-    let rotated_at = find::optional_timestamp(stored, "rotated_at")?;
+    let rotated_at = find::optional(stored, "rotated_at", field::timestamp)?;
     let key = field::optional_bytes(stored, "rotation_key")?.map(Key::from_bytes);
     Ok(Session {
         id: SessionId::from_bytes(field::bytes(stored, "_id")?),

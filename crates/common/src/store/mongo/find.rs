@@ -4,10 +4,11 @@ use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc
 use mongodb::options::UpdateModifications;
 use mongodb::{Collection, Cursor};
 
-use super::Failure;
 use super::failure::{duplicates, is_duplicate};
 use super::field::{signed, uuid};
-use crate::domain::{Seq, Timestamp};
+use super::reads::collect;
+use super::{Failure, PATIENCE};
+use crate::domain::Seq;
 use crate::store::IdWindow;
 
 /// Everything the cursor has.
@@ -76,6 +77,22 @@ impl Direction {
     }
 }
 
+/// The documents that `filter` names whose ids, in `field`, lie in the window: at most `limit`,
+/// ascending.
+pub(super) async fn page<Id, T>(
+    collection: &Collection<RawDocumentBuf>,
+    mut filter: Document,
+    (field, bytes): (&str, impl Fn(&Id) -> &[u8; 16]),
+    window: &IdWindow<Id>,
+    limit: usize,
+    decode: impl Fn(&RawDocument) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let direction = Direction::bound(&mut filter, field, window, bytes);
+    let finding = collection.find(filter).sort(direction.sort(field));
+    let found = collect(finding.max_time(PATIENCE), limit, decode).await?;
+    Ok(direction.ascending(found))
+}
+
 /// What `filter` says, if the entry at `seq` has not been applied to it yet, nor a later one.
 pub(super) fn older(mut filter: Document, seq: Seq) -> Document {
     filter.insert("applied", doc! { "$lt": signed(seq) });
@@ -116,23 +133,21 @@ pub(super) fn flag(document: &RawDocument, name: &str) -> Result<bool, Failure> 
     document.get_bool(name).map_err(Failure::corrupt)
 }
 
-/// None where the field is absent or null.
-pub(super) fn optional_timestamp(
-    document: &RawDocument,
+/// What `read` finds; None where the field is absent or null.
+pub(super) fn optional<'a, T>(
+    document: &'a RawDocument,
     name: &str,
-) -> Result<Option<Timestamp>, Failure> {
+    read: impl Fn(&'a RawDocument, &str) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
     match document.get(name).map_err(Failure::corrupt)? {
         None | Some(RawBsonRef::Null) => Ok(None),
-        Some(_) => super::field::timestamp(document, name).map(Some),
+        Some(_) => read(document, name).map(Some),
     }
 }
 
-/// None where the field is absent or null.
-pub(super) fn optional_text(document: &RawDocument, name: &str) -> Result<Option<String>, Failure> {
-    match document.get(name).map_err(Failure::corrupt)? {
-        None | Some(RawBsonRef::Null) => Ok(None),
-        Some(_) => super::field::text(document, name).map(|text| Some(text.to_owned())),
-    }
+/// A number that fits into 32 bits.
+pub(super) fn count(document: &RawDocument, name: &str) -> Result<u32, Failure> {
+    u32::try_from(super::field::unsigned(document, name)?).map_err(Failure::corrupt)
 }
 
 /// A name of one of the domain's small enums.

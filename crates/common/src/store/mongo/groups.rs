@@ -44,7 +44,7 @@ fn decode_group(id: GroupId, stored: &RawDocument) -> Result<Group, Failure> {
     Ok(Group {
         id,
         kind: find::name(stored, "kind")?,
-        name: find::optional_text(stored, "name")?,
+        name: find::optional(stored, "name", field::text)?.map(str::to_owned),
         created_at: field::timestamp(stored, "created_at")?,
         version: field::unsigned(stored, "version")?,
         applied: field::unsigned(stored, "applied")?,
@@ -74,19 +74,9 @@ pub(super) async fn members(
     window: IdWindow<UserId>,
     limit: usize,
 ) -> Result<Vec<(UserId, Member)>, Failure> {
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    let mut filter = doc! { "group": uuid(group.as_bytes()), "removed": false };
-    let direction = Direction::bound(&mut filter, "user", &window, UserId::as_bytes);
-    let cursor = database
-        .collection::<RawDocumentBuf>(MEMBERS)
-        .find(filter)
-        .sort(direction.sort("user"))
-        .limit(field::limit(limit))
-        .max_time(PATIENCE)
-        .await?;
-    Ok(direction.ascending(find::all(cursor, decode_member).await?))
+    let filter = doc! { "group": uuid(group.as_bytes()), "removed": false };
+    let (members, by) = (database.collection(MEMBERS), ("user", UserId::as_bytes));
+    find::page(&members, filter, by, &window, limit, decode_member).await
 }
 
 fn decode_member(stored: &RawDocument) -> Result<(UserId, Member), Failure> {
@@ -94,7 +84,7 @@ fn decode_member(stored: &RawDocument) -> Result<(UserId, Member), Failure> {
         role: find::name(stored, "role")?,
         joined: field::unsigned(stored, "joined")?,
         joined_at: field::timestamp(stored, "joined_at")?,
-        muted_until: find::optional_timestamp(stored, "muted_until")?,
+        muted_until: find::optional(stored, "muted_until", field::timestamp)?,
     };
     Ok((UserId::from_bytes(field::bytes(stored, "user")?), member))
 }
@@ -117,20 +107,10 @@ fn decode_channel(stored: &RawDocument) -> Result<Channel, Failure> {
         group: group_id(stored, "group")?,
         name: field::text(stored, "name")?.to_owned(),
         version: field::unsigned(stored, "version")?,
-        slow_mode_secs: slow_mode(stored)?,
+        // One that was never changed since there is slow mode does not say.
+        slow_mode_secs: find::optional(stored, "slow_mode_secs", find::count)?.unwrap_or(0),
         created_at: field::timestamp(stored, "created_at")?,
     })
-}
-
-/// A channel that was never changed since there is slow mode does not say.
-fn slow_mode(stored: &RawDocument) -> Result<u32, Failure> {
-    match stored.get("slow_mode_secs").map_err(Failure::corrupt)? {
-        None => Ok(0),
-        Some(_) => {
-            let secs = field::unsigned(stored, "slow_mode_secs")?;
-            u32::try_from(secs).map_err(Failure::corrupt)
-        }
-    }
 }
 
 pub(super) async fn membership(
@@ -206,7 +186,7 @@ fn decode_membership(stored: &RawDocument) -> Result<Membership, Failure> {
     Ok(Membership {
         group: group_id(stored, "group")?,
         kind: find::name(group, "kind")?,
-        name: find::optional_text(group, "name")?,
+        name: find::optional(group, "name", field::text)?.map(str::to_owned),
         created_at: field::timestamp(group, "created_at")?,
         version: field::unsigned(group, "version")?,
         role: find::name(stored, "role")?,

@@ -2,10 +2,10 @@
 //! when the member goes; who never was one gets a document that says "removed".
 
 use mongodb::Database;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 
 use super::field::{self, signed, uuid};
-use super::find::{self, Direction};
+use super::find;
 use super::groups::MEMBERS;
 use super::{Failure, PATIENCE};
 use crate::domain::{Ban, GroupId, Invite, InviteId, Restrictions, Role, Seq, Timestamp, UserId};
@@ -30,10 +30,10 @@ pub(super) async fn restrictions(
     let Some(found) = found else {
         return Ok(Restrictions::default());
     };
-    let banned = find::optional_timestamp(&found, "banned_at")?.is_some();
+    let banned = find::optional(&found, "banned_at", field::timestamp)?.is_some();
     Ok(Restrictions {
         ban: banned.then(|| decode_ban(&found)).transpose()?,
-        muted_until: find::optional_timestamp(&found, "muted_until")?,
+        muted_until: find::optional(&found, "muted_until", field::timestamp)?,
     })
 }
 
@@ -53,19 +53,9 @@ pub(super) async fn bans(
     window: IdWindow<UserId>,
     limit: usize,
 ) -> Result<Vec<Ban>, Failure> {
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    let mut filter = doc! { "group": uuid(group.as_bytes()), "banned_at": { "$exists": true } };
-    let direction = Direction::bound(&mut filter, "user", &window, UserId::as_bytes);
-    let cursor = database
-        .collection::<RawDocumentBuf>(MEMBERS)
-        .find(filter)
-        .sort(direction.sort("user"))
-        .limit(field::limit(limit))
-        .max_time(PATIENCE)
-        .await?;
-    Ok(direction.ascending(find::all(cursor, decode_ban).await?))
+    let filter = doc! { "group": uuid(group.as_bytes()), "banned_at": { "$exists": true } };
+    let (members, by) = (database.collection(MEMBERS), ("user", UserId::as_bytes));
+    find::page(&members, filter, by, &window, limit, decode_ban).await
 }
 
 pub(super) async fn invite(database: &Database, id: InviteId) -> Result<Option<Invite>, Failure> {
@@ -81,19 +71,9 @@ pub(super) async fn invites(
     window: IdWindow<InviteId>,
     limit: usize,
 ) -> Result<Vec<Invite>, Failure> {
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    let mut filter = doc! { "group": uuid(group.as_bytes()), "deleted": false };
-    let direction = Direction::bound(&mut filter, "_id", &window, InviteId::as_bytes);
-    let cursor = database
-        .collection::<RawDocumentBuf>(INVITES)
-        .find(filter)
-        .sort(direction.sort("_id"))
-        .limit(field::limit(limit))
-        .max_time(PATIENCE)
-        .await?;
-    Ok(direction.ascending(find::all(cursor, decode_invite).await?))
+    let filter = doc! { "group": uuid(group.as_bytes()), "deleted": false };
+    let (invites, by) = (database.collection(INVITES), ("_id", InviteId::as_bytes));
+    find::page(&invites, filter, by, &window, limit, decode_invite).await
 }
 
 fn decode_invite(stored: &RawDocument) -> Result<Invite, Failure> {
@@ -103,22 +83,11 @@ fn decode_invite(stored: &RawDocument) -> Result<Invite, Failure> {
         group: GroupId::from_bytes(field::bytes(stored, "group")?),
         created_by: created_by.map(UserId::from_bytes),
         created_at: field::timestamp(stored, "created_at")?,
-        expires_at: find::optional_timestamp(stored, "expires_at")?,
-        max_uses: optional_count(stored, "max_uses")?,
-        uses: count(stored, "uses")?,
+        expires_at: find::optional(stored, "expires_at", field::timestamp)?,
+        max_uses: find::optional(stored, "max_uses", find::count)?,
+        uses: find::count(stored, "uses")?,
         deleted: find::flag(stored, "deleted")?,
     })
-}
-
-fn optional_count(stored: &RawDocument, name: &str) -> Result<Option<u32>, Failure> {
-    match stored.get(name).map_err(Failure::corrupt)? {
-        None | Some(RawBsonRef::Null) => Ok(None),
-        Some(_) => count(stored, name).map(Some),
-    }
-}
-
-fn count(stored: &RawDocument, name: &str) -> Result<u32, Failure> {
-    u32::try_from(field::unsigned(stored, name)?).map_err(Failure::corrupt)
 }
 
 /// One change, with its guard in its filter.

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tidings_common::domain::{Cursor, Seq, StreamId};
+use crate::domain::{Cursor, Seq, StreamId};
+use crate::wire::ResetReason;
 
 /// Most deltas of one stream in a row while others wait.
 const TURN: usize = 100;
@@ -13,16 +14,6 @@ const AT_ONCE: usize = 8;
 const PAGE_BYTES: usize = 1024 * 1024;
 /// Who lacks more of a stream than this reads the state instead.
 const TOO_FAR_BEHIND: Seq = 10_000;
-
-/// Why a position cannot be continued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ResetReason {
-    Expired,
-    Gone,
-    Ahead,
-    Restored,
-    Behind,
-}
 
 /// What a cursor lacks.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -172,10 +163,11 @@ impl<D> Pager<D> {
     /// Takes what was read, ascending: once for each of [`Pager::upcoming`], in its order.
     pub(super) fn accept(&mut self, read: Read, items: Vec<Item<D>>) {
         // What a page has no room for stays where it is.
-        let lane = self
-            .lanes
-            .pop_front_if(|lane| !self.full && lane.stream == read.stream);
-        let Some(mut lane) = lane else {
+        let next = self.lanes.front();
+        if self.full || next.is_none_or(|lane| lane.stream != read.stream) {
+            return;
+        }
+        let Some(mut lane) = self.lanes.pop_front() else {
             return;
         };
         let follows = |after: Seq, item: &Item<D>| (item.first == after + 1).then_some(item.seq);

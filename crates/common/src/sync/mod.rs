@@ -1,73 +1,67 @@
 //! Catching up: everything that a device lacks, from the log. Memberships are read first, then
 //! all heads at once, then only the streams that have moved. Nothing comes from a cache.
+//!
+//! Used by api for `POST /v1/sync`, and by ws-push, which answers polls with nothing else.
+
+mod paging;
+mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
-use tidings_common::domain::{Cursor, Entry, Role, Seq, StreamId, UserId};
-use tidings_common::log::fill_in;
 
-use super::paging::{Gap, Item, Pager, Read};
-use super::{Context, ResetReason, ServiceError};
+use crate::domain::{Cursor, Entry, Role, Seq, StreamId, UserId};
+use crate::log::{Applied, fill_in};
+use crate::store::{Store, StoreError};
+use crate::wire::{Delta, Reset, ResetReason, SyncAnswer};
 
-pub(crate) struct Sync {
-    context: Context,
-}
+pub use request::SyncFrom;
 
-/// What a device holds, and what it wants.
-pub(crate) struct SyncFrom {
-    pub(crate) cursor: Cursor,
-    pub(crate) limit: usize,
-    /// Look at the cursor's streams alone.
-    pub(crate) only: bool,
-    /// The epoch that the cursor is from.
-    pub(crate) epoch: Option<u64>,
+use paging::{Gap, Item, Pager, Read};
+
+/// Answers what a device lacks.
+pub struct Sync {
+    store: Arc<dyn Store>,
+    applied: Arc<Applied>,
+    epoch: u64,
 }
 
 /// What a device lacks.
-pub(crate) struct Synced<D> {
-    pub(crate) deltas: Vec<D>,
+struct Synced {
+    deltas: Vec<Delta>,
     /// The streams that `deltas` are of.
     given: BTreeSet<StreamId>,
-    pub(crate) cursor: Cursor,
-    pub(crate) more: bool,
-    pub(crate) resets: BTreeMap<StreamId, (Seq, ResetReason)>,
-    pub(crate) heads: BTreeMap<StreamId, Seq>,
-    pub(crate) epoch: u64,
-}
-
-/// An entry on its way to somebody.
-pub(crate) struct Shown<'a> {
-    pub(crate) entry: &'a Entry,
-    /// The first of the run of hidden entries that ends with it; its own position otherwise.
-    pub(crate) first: Seq,
-    /// Otherwise as members see it who are no admins.
-    pub(crate) whole: bool,
-}
-
-/// An entry as a client gets it.
-pub(crate) struct Encoded<D> {
-    pub(crate) delta: D,
-    pub(crate) bytes: usize,
+    cursor: Cursor,
+    more: bool,
+    resets: BTreeMap<StreamId, (Seq, ResetReason)>,
+    heads: BTreeMap<StreamId, Seq>,
 }
 
 impl Sync {
-    pub(crate) fn new(context: Context) -> Self {
-        Self { context }
+    /// `epoch` is the installation's, which changes only while nothing runs.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, applied: Arc<Applied>, epoch: u64) -> Self {
+        Self {
+            store,
+            applied,
+            epoch,
+        }
     }
 
-    /// `encode` makes an entry what clients see; None for what they do not.
-    pub(crate) async fn sync<D>(
-        &self,
-        who: UserId,
-        from: SyncFrom,
-        encode: impl Fn(&Shown<'_>) -> Option<Encoded<D>>,
-    ) -> Result<Synced<D>, ServiceError> {
+    /// Everything that a device of this user lacks, up to a page's limits; never what the user
+    /// is not a member of any more. The state of streams that the client will read next, because
+    /// its cursor lacks them or they were reset, is brought up to the heads in the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read, or an entry in it cannot.
+    pub async fn answer(&self, who: UserId, from: &SyncFrom) -> Result<SyncAnswer, StoreError> {
         loop {
-            let synced = self.read_once(who, &from, &encode).await?;
+            let synced = self.read_once(who, from).await?;
             // Who was removed in the meantime must not see what was written since.
             if synced.given.is_empty() || self.are_still_of(who, &synced.given).await? {
-                return Ok(synced);
+                return Ok(synced.into_answer(self.epoch));
             }
         }
     }
@@ -76,27 +70,15 @@ impl Sync {
         &self,
         who: UserId,
         streams: &BTreeSet<StreamId>,
-    ) -> Result<bool, ServiceError> {
-        let own: BTreeSet<_> = self
-            .context
-            .store
-            .streams_of(who)
-            .await?
-            .into_iter()
-            .collect();
+    ) -> Result<bool, StoreError> {
+        let own: BTreeSet<_> = self.store.streams_of(who).await?.into_iter().collect();
         let is_own = |stream: &StreamId| *stream == who.into() || own.contains(stream);
         Ok(streams.iter().all(is_own))
     }
 
-    async fn read_once<D>(
-        &self,
-        who: UserId,
-        from: &SyncFrom,
-        encode: &impl Fn(&Shown<'_>) -> Option<Encoded<D>>,
-    ) -> Result<Synced<D>, ServiceError> {
-        let epoch = self.context.epoch;
+    async fn read_once(&self, who: UserId, from: &SyncFrom) -> Result<Synced, StoreError> {
         let heads = self.heads(who, from).await?;
-        let restored = from.epoch.is_some_and(|known| known != epoch);
+        let restored = from.epoch.is_some_and(|known| known != self.epoch);
         let Gap {
             mut resets,
             heads: lacking,
@@ -108,7 +90,7 @@ impl Sync {
             if reads.is_empty() {
                 break;
             }
-            let items = reads.iter().map(|read| self.read(who, *read, encode));
+            let items = reads.iter().map(|read| self.read(who, *read));
             let items = try_join_all(items).await?;
             for (read, items) in reads.into_iter().zip(items) {
                 pager.accept(read, items);
@@ -128,7 +110,7 @@ impl Sync {
         let taken_up = lacking.iter().map(|(stream, head)| (*stream, *head));
         let taken_up = taken_up.chain(reset);
         let taken_up = taken_up.filter(|(stream, _)| !cursor.contains_key(stream));
-        self.context.log.apply_through(taken_up).await?;
+        self.applied.reach_all(taken_up).await?;
         Ok(Synced {
             deltas: page.deltas,
             given,
@@ -136,7 +118,6 @@ impl Sync {
             more: page.more,
             resets,
             heads: lacking,
-            epoch,
         })
     }
 
@@ -145,32 +126,26 @@ impl Sync {
         &self,
         who: UserId,
         from: &SyncFrom,
-    ) -> Result<BTreeMap<StreamId, Seq>, ServiceError> {
-        let store = &self.context.store;
-        let mut streams = store.streams_of(who).await?;
+    ) -> Result<BTreeMap<StreamId, Seq>, StoreError> {
+        let mut streams = self.store.streams_of(who).await?;
         streams.push(who.into());
         if from.only {
             streams.retain(|stream| from.cursor.contains_key(stream));
         }
-        let heads = store.heads(&streams).await?;
+        let heads = self.store.heads(&streams).await?;
         Ok(streams.into_iter().zip(heads).collect())
     }
 
-    async fn read<D>(
-        &self,
-        who: UserId,
-        read: Read,
-        encode: &impl Fn(&Shown<'_>) -> Option<Encoded<D>>,
-    ) -> Result<Vec<Item<D>>, ServiceError> {
+    async fn read(&self, who: UserId, read: Read) -> Result<Vec<Item<Delta>>, StoreError> {
         let Read {
             stream,
             after,
             through,
         } = read;
-        let store = &self.context.store;
+        let store = self.store.as_ref();
         let limit = usize::try_from(through - after).unwrap_or(usize::MAX);
         let mut entries = store.entries(stream, after, through, limit).await?;
-        fill_in(store.as_ref(), &mut entries).await?;
+        fill_in(store, &mut entries).await?;
         let whole = self.sees_all(who, stream, &entries).await?;
         let hidden = |entry: &Entry| !whole && entry.change.is_hidden();
         let mut items = Vec::with_capacity(entries.len());
@@ -182,20 +157,12 @@ impl Sync {
                 run = Some(first);
                 continue;
             }
-            let shown = Shown {
-                entry,
-                first,
-                whole,
-            };
-            let (delta, bytes) = match encode(&shown) {
-                Some(encoded) => (Some(encoded.delta), encoded.bytes),
-                None => (None, 0),
-            };
+            let delta = encode(entry, first, whole);
             items.push(Item {
                 first,
                 seq: entry.seq,
+                bytes: delta.as_ref().map_or(0, |delta| delta.to_frame().len()),
                 delta,
-                bytes,
             });
         }
         Ok(items)
@@ -208,14 +175,53 @@ impl Sync {
         who: UserId,
         stream: StreamId,
         entries: &[Entry],
-    ) -> Result<bool, ServiceError> {
+    ) -> Result<bool, StoreError> {
         let StreamId::Group(group) = stream else {
             return Ok(true);
         };
         if !entries.iter().any(|entry| entry.change.is_confidential()) {
             return Ok(true);
         }
-        let membership = self.context.store.membership(who, group).await?;
+        let membership = self.store.membership(who, group).await?;
         Ok(membership.is_some_and(|membership| membership.role > Role::Member))
     }
+}
+
+/// What clients see; None: nothing. `first` begins the run of hidden entries that the entry ends,
+/// or is its own position; not `whole`: as members see it who are no admins.
+fn encode(entry: &Entry, first: Seq, whole: bool) -> Option<Delta> {
+    let delta = if whole {
+        Delta::of_entry(entry)
+    } else {
+        Delta::concealed(entry)
+    };
+    let first = (first < entry.seq).then_some(first);
+    delta.map(|delta| Delta { first, ..delta })
+}
+
+impl Synced {
+    fn into_answer(self, epoch: u64) -> SyncAnswer {
+        let resets = self.resets.into_iter();
+        SyncAnswer {
+            deltas: self.deltas,
+            cursor: named(self.cursor),
+            more: self.more,
+            resets: resets
+                .map(|(stream, (head, reason))| Reset {
+                    stream: stream.to_string(),
+                    head,
+                    reason,
+                })
+                .collect(),
+            heads: named(self.heads),
+            epoch,
+        }
+    }
+}
+
+fn named(positions: BTreeMap<StreamId, Seq>) -> BTreeMap<String, Seq> {
+    let named = positions.into_iter();
+    named
+        .map(|(stream, seq)| (stream.to_string(), seq))
+        .collect()
 }

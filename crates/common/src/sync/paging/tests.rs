@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use tidings_common::domain::{ChannelId, Cursor, GroupId, Seq, StreamId, UserId};
+use crate::domain::{ChannelId, Cursor, GroupId, Seq, StreamId, UserId};
 
 use super::*;
 
