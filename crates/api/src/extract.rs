@@ -50,6 +50,8 @@ pub(crate) fn problem(error: ServiceError) -> Problem {
         ServiceError::NotFound => Problem::not_found(),
         ServiceError::Forbidden(why) => Problem::forbidden().detail(why),
         ServiceError::Conflict(why) => Problem::new(Code::Conflict).detail(why),
+        ServiceError::GroupTooLarge { most } => Problem::new(Code::GroupTooLarge)
+            .detail(format!("this is told in groups of at most {most} members")),
         ServiceError::UsernameTaken => Problem::new(Code::UsernameTaken),
         ServiceError::PreconditionFailed { version } => Problem::new(Code::PreconditionFailed)
             .detail(format!("the version is now {version}"))

@@ -29,7 +29,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Channels, Context, Groups, Members, Messages, Passwords, Sessions, Sync, Tickets,
+    Accounts, Channels, Context, Groups, Marks, Members, Messages, Passwords, Sessions, Sync,
+    Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -61,6 +62,7 @@ struct ApiState {
     members: Members,
     channels: Channels,
     messages: Messages,
+    marks: Marks,
     sync: Sync,
     tickets: Tickets,
 }
@@ -143,6 +145,7 @@ impl ApiState {
             members: Members::new(context()),
             channels: Channels::new(context()),
             messages: Messages::new(context()),
+            marks: Marks::new(context()),
             sync: Sync::new(context()),
             tickets: Tickets::new(context()),
         }

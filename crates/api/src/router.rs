@@ -12,7 +12,7 @@ use utoipa::openapi::path::PathItem;
 use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::routes::{channels, groups, members, messages, realtime, sessions, users};
+use crate::routes::{channels, groups, members, messages, reading, realtime, sessions, users};
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
 /// `/v1/users/{user}`.
@@ -46,6 +46,8 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(messages::get_message)
         .service(messages::edit_message)
         .service(messages::delete_message)
+        .service(reading::mark_read)
+        .service(reading::list_readers)
         .service(realtime::sync)
         .service(realtime::create_ticket);
 }

@@ -11,10 +11,10 @@ use crate::ApiState;
 use crate::answer::{Answer, no_content};
 use crate::extract::{IdempotencyKey, IfMatch, in_time};
 use crate::fields::only;
-use crate::service::ChannelAtHead;
+use crate::service::SeenChannel;
 
-fn shown(found: ChannelAtHead) -> wire::Channel {
-    wire::Channel::at_head(found.channel, found.head)
+fn shown(found: SeenChannel) -> wire::Channel {
+    wire::Channel::shown(found.channel, found.reading)
 }
 
 /// Creates a channel; admins and the owner may.

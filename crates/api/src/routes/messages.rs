@@ -16,7 +16,7 @@ use crate::fields::{Fields, only};
 use crate::service::{NewMessage, Window};
 
 /// Beyond every position that can be: streams count in 63 bits.
-const LAST: Seq = i64::MAX.unsigned_abs();
+pub(super) const LAST: Seq = i64::MAX.unsigned_abs();
 
 /// Sends a message. `nonce` and the header `Idempotency-Key` are the same thing.
 #[utoipa::path(
@@ -123,7 +123,7 @@ pub(crate) async fn list_messages(
 }
 
 /// A position in a path. One that cannot be names nothing.
-fn position(seq: Seq) -> Result<Seq, Problem> {
+pub(super) fn position(seq: Seq) -> Result<Seq, Problem> {
     if seq > LAST {
         return Err(Problem::not_found());
     }

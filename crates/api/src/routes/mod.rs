@@ -4,6 +4,7 @@ pub(crate) mod channels;
 pub(crate) mod groups;
 pub(crate) mod members;
 pub(crate) mod messages;
+pub(crate) mod reading;
 pub(crate) mod realtime;
 pub(crate) mod sessions;
 pub(crate) mod users;

@@ -12,6 +12,7 @@ mod members;
 mod messages;
 mod moody_store;
 mod openapi;
+mod reading;
 mod sessions;
 mod sync;
 mod unavailable;

@@ -6,6 +6,7 @@ mod entry;
 mod group;
 mod ids;
 mod message;
+mod reading;
 mod refusal;
 mod stream;
 mod text;
@@ -19,6 +20,7 @@ pub use ids::{
     ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, ServerId, SessionId, UserId,
 };
 pub use message::{Message, MessageState, ReactionCount};
+pub use reading::{Place, ReadMark, Reading};
 pub use refusal::{Refusal, Violation};
 pub use stream::{BadStream, StreamId};
 pub use text::{

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 
 use super::Calls;
 use crate::domain::{
-    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Seq, ServerId,
-    Session, SessionId, StreamId, Timestamp, User, UserId,
+    ChannelId, Entry, Group, GroupId, Head, Key, Member, Membership, Message, Place, ReadMark, Seq,
+    ServerId, Session, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
-    Page, Pending, PendingPage, StateChange, StateStore, Store, StoreError, Window,
+    Page, Pending, PendingPage, ReadingStore, StateChange, StateStore, Store, StoreError, Window,
 };
 use crate::telemetry::Metrics;
 
@@ -100,4 +100,23 @@ measured! { StateStore:
     streams_of(user: UserId) -> Vec<StreamId>;
     members(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<(UserId, Member)>;
     acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
+}
+
+measured! { ReadingStore:
+    read_marks(
+        users: &[UserId],
+        channels: &[ChannelId]
+    ) -> Vec<(UserId, ChannelId, ReadMark)>;
+    begin_reading(
+        user: UserId,
+        group: GroupId,
+        joined: Seq,
+        places: &[(ChannelId, Place)]
+    ) -> ();
+    begun_reading(user: UserId, groups: &[GroupId]) -> Vec<(ChannelId, Place)>;
+    ends(channels: &[ChannelId]) -> Vec<Place>;
+    place_at(channel: ChannelId, through: Seq) -> Place;
+    last_sent_by(user: UserId, channels: &[ChannelId]) -> Vec<(ChannelId, Place)>;
+    last_sent_in(channel: ChannelId, users: &[UserId]) -> Vec<(UserId, Place)>;
+    mentions(user: UserId, behind: &[(ChannelId, Seq)], most: usize) -> Vec<usize>;
 }

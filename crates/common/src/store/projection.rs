@@ -1,7 +1,7 @@
 //! What an entry does to the state. Pure; the stores only carry it out.
 
 use crate::domain::{
-    Change, ChannelId, Entry, GroupId, GroupKind, Role, Seq, Session, SessionId, StreamId,
+    Change, ChannelId, Entry, GroupId, GroupKind, Place, Role, Seq, Session, SessionId, StreamId,
     Timestamp, UserId,
 };
 
@@ -16,6 +16,13 @@ pub enum StateChange {
     RenameUser {
         user: UserId,
         display_name: String,
+    },
+    /// The mark rises to `place`, unless it is as high already: marks need no other guard.
+    MoveMark {
+        user: UserId,
+        channel: ChannelId,
+        place: Place,
+        at: Timestamp,
     },
     /// Its `version` is `seq`.
     CreateGroup {
@@ -130,6 +137,15 @@ fn of_user(user: UserId, entry: &Entry) -> Vec<StateChange> {
         Change::UserUpdated { display_name } => vec![StateChange::RenameUser {
             user,
             display_name: display_name.clone(),
+        }],
+        Change::ReadMoved { channel, seq, ord } => vec![StateChange::MoveMark {
+            user,
+            channel: *channel,
+            place: Place {
+                seq: *seq,
+                ord: *ord,
+            },
+            at: entry.at,
         }],
         _ => Vec::new(),
     }

@@ -2,12 +2,14 @@
 
 mod delta;
 mod frame;
+mod reading;
 mod request;
 mod resource;
 mod sync;
 
 pub use delta::Delta;
 pub use frame::{ClientFrame, ErrorCode, ResumeReason, ServerFrame};
+pub use reading::{ChannelReading, MarkRead, Reader};
 pub use request::{
     CreateChannel, CreateGroup, CreateSession, CreateUser, EditMessage, Empty, PutMember,
     RefreshSession, SendMessage, UpdateChannel, UpdateGroup, UpdateMember, UpdateUser,

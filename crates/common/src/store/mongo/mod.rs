@@ -20,6 +20,7 @@ mod messages;
 mod open;
 mod outcome;
 mod pending;
+mod reading;
 mod reads;
 mod schema;
 mod settle;
@@ -44,6 +45,8 @@ mod log_tests;
 pub(crate) mod nodes;
 #[cfg(test)]
 mod open_tests;
+#[cfg(test)]
+mod reading_tests;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]

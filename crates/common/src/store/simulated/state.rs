@@ -1,6 +1,9 @@
 //! What the simulated database holds: plain maps, and the rules of the traits over them.
 
 mod log;
+mod reading;
+
+pub(crate) use reading::Begun;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -11,7 +14,7 @@ use tokio::time::Instant;
 use crate::domain::User;
 use crate::domain::{
     Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Key, Member, Membership,
-    Role, Seq, ServerId, Session, SessionId, StreamId, Timestamp, UserId,
+    ReadMark, Role, Seq, ServerId, Session, SessionId, StreamId, Timestamp, UserId,
 };
 use crate::store::{Account, BusLayout, IdWindow, Meta, NewUser};
 
@@ -26,6 +29,8 @@ pub(crate) struct State {
     pub(super) reactions: BTreeMap<(ChannelId, Seq, String, UserId), ReactionRow>,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) sessions: BTreeMap<SessionId, (Session, Seq)>,
+    marks: BTreeMap<(UserId, ChannelId), ReadMark>,
+    begun: BTreeMap<(UserId, GroupId), Begun>,
     leases: BTreeMap<String, (ServerId, Instant)>,
     layout: Option<BusLayout>,
     epoch: u64,

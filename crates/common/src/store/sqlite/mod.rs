@@ -13,6 +13,7 @@ mod message_changes;
 mod messages;
 mod pending;
 mod readers;
+mod reading;
 mod row;
 mod schema;
 mod state_store;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::OpenError;
-use super::row;
+use super::{reading, row};
 use crate::domain::{DeploymentId, ServerId};
 use crate::store::{BusLayout, Meta};
 
@@ -186,6 +186,7 @@ fn create(connection: &Connection) -> Result<(), OpenError> {
     match schema {
         Some(VERSION) => {
             transaction.execute_batch(LATER_TABLES)?;
+            transaction.execute_batch(reading::TABLES)?;
             Ok(transaction.commit()?)
         }
         found => Err(OpenError::Schema { found }),
