@@ -7,6 +7,7 @@ mod chaos;
 mod delivery;
 mod fences;
 mod keys;
+mod marks;
 mod relay;
 mod revocation;
 
@@ -26,6 +27,8 @@ mod idempotency;
 mod lifecycle;
 #[path = "../shared/members.rs"]
 mod members;
+#[path = "../shared/reading.rs"]
+mod reading;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

@@ -22,6 +22,8 @@ mod idempotency;
 mod lifecycle;
 #[path = "../shared/members.rs"]
 mod members;
+#[path = "../shared/reading.rs"]
+mod reading;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

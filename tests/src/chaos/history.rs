@@ -191,6 +191,8 @@ pub struct Truth {
     /// The heads that the servers name.
     pub heads: BTreeMap<String, u64>,
     pub state: crate::view::View,
+    /// User → through where each channel is read.
+    pub marks: BTreeMap<String, crate::view::Marks>,
 }
 
 impl Question {

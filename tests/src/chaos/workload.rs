@@ -39,7 +39,8 @@ async fn take_part(actor: &mut Actor) {
         0..52 => send(actor, channel).await,
         52..62 => edit(actor, channel).await,
         62..67 => delete(actor, channel).await,
-        67..87 => read(actor, group, channel).await,
+        67..82 => read(actor, group, channel).await,
+        82..87 => mark_read(actor, channel).await,
         87..90 => rename_group(actor, group).await,
         90..92 => {
             let change = Change::Remove { group, user };
@@ -138,6 +139,13 @@ async fn read(actor: &mut Actor, group: String, channel: String) {
         },
     };
     actor.read(question).await;
+}
+
+/// Mostly forward; what is known of the channel may be behind the mark all the same.
+async fn mark_read(actor: &mut Actor, channel: String) {
+    if let Some(seq) = message(actor, &channel, false) {
+        actor.perform(Change::MarkRead { channel, seq }).await;
+    }
 }
 
 async fn rename_group(actor: &mut Actor, group: String) {

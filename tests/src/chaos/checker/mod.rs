@@ -5,6 +5,7 @@
 
 mod access;
 mod log;
+mod marks;
 mod matching;
 mod order;
 mod pushes;
@@ -133,6 +134,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(access::only_members(&case));
     findings.extend(roles::suffice(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));
+    findings.extend(marks::rise_and_stay(&case, truth));
     findings.extend(resets::with_reason(&case));
     let (not_pushed, awaited) = pushes::in_time(&case);
     findings.extend(not_pushed);

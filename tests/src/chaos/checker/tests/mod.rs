@@ -2,6 +2,7 @@
 //! must leave alone.
 
 mod delivery;
+mod marks;
 mod story;
 
 use serde_json::{Value, json};
