@@ -30,7 +30,7 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Members, Messages, Mutes,
+    Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Marks, Members, Messages, Mutes,
     Passwords, Pins, Reactions, Sessions, Tickets,
 };
 
@@ -69,6 +69,7 @@ struct ApiState {
     buckets: Buckets,
     pins: Pins,
     reactions: Reactions,
+    marks: Marks,
     sync: Sync,
     tickets: Tickets,
 }
@@ -158,6 +159,7 @@ impl ApiState {
             buckets: Buckets::new(context()),
             pins: Pins::new(context()),
             reactions: Reactions::new(context()),
+            marks: Marks::new(context()),
             sync,
             tickets: Tickets::new(context()),
         }

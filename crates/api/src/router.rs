@@ -13,8 +13,8 @@ use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::routes::{
-    bans, buckets, channels, groups, invites, members, messages, pins, reactions, realtime,
-    sessions, users,
+    bans, buckets, channels, groups, invites, members, messages, pins, reactions, reading,
+    realtime, sessions, users,
 };
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
@@ -68,6 +68,8 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(pins::list_pins)
         .service(buckets::get_bucket)
         .service(buckets::compare_buckets)
+        .service(reading::mark_read)
+        .service(reading::list_readers)
         .service(realtime::sync)
         .service(realtime::create_ticket);
 }

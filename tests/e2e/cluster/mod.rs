@@ -7,6 +7,7 @@ mod chaos;
 mod delivery;
 mod fences;
 mod keys;
+mod read_marks;
 mod relay;
 mod revocation;
 mod rights;
@@ -41,6 +42,8 @@ mod moderation;
 mod permissions;
 #[path = "../shared/polls.rs"]
 mod polls;
+#[path = "../shared/reading.rs"]
+mod reading;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

@@ -22,6 +22,8 @@ pub(crate) enum ServiceError {
     Muted { until: Timestamp },
     #[error("{0}")]
     Conflict(&'static str),
+    #[error("the group has more than {most} members")]
+    GroupTooLarge { most: usize },
     #[error("this username is taken")]
     UsernameTaken,
     #[error("the resource has changed: its version is now {version}")]

@@ -17,6 +17,7 @@ mod openapi;
 mod pins;
 mod quotes;
 mod reactions;
+mod reading;
 mod sessions;
 mod sync;
 mod unavailable;

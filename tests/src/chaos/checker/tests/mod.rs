@@ -4,6 +4,7 @@
 mod delivery;
 mod marks;
 mod moderation;
+mod reading;
 mod story;
 
 use serde_json::{Value, json};
