@@ -139,7 +139,8 @@ impl Invites {
     /// to read.
     pub(crate) async fn preview(&self, who: UserId, code: &str) -> Result<Preview, ServiceError> {
         let invite = self.invite_of(code).await?;
-        let group = self.context.log.groups().get(invite.group, 0).await?;
+        // From the store: what a cache holds may have ended elsewhere.
+        let group = self.context.log.groups().fresh(invite.group).await?;
         let group = group.filter(|group| !group.deleted);
         let group = group.ok_or(ServiceError::NotFound)?;
         let member = group.members.contains_key(&who);
