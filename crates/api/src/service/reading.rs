@@ -296,8 +296,8 @@ impl Context {
         Ok(readings.get(&channel).copied())
     }
 
-    /// How `channels`, which are in `groups`, stand to a member of these. A channel in which
-    /// nothing is unread costs no more than its end and its mark.
+    /// How `channels`, which are in `groups`, stand to a member of these. A channel whose
+    /// mark is at its last message costs no more than its end and its mark.
     pub(super) async fn readings(
         &self,
         who: UserId,
@@ -322,10 +322,11 @@ impl Context {
             &mut read,
             marks.map(|(_, channel, mark)| (channel, mark.place)),
         );
-        let unread: Vec<ChannelId> = with_unread(&ends, &read, &since)
+        // Also where nothing is unread since the user came back.
+        let beyond: Vec<ChannelId> = with_unread(&ends, &read, &Places::new())
             .map(|(channel, _)| channel)
             .collect();
-        raise(&mut read, store.last_sent_by(who, &unread).await?);
+        raise(&mut read, store.last_sent_by(who, &beyond).await?);
         let unread: Vec<(ChannelId, Seq)> = with_unread(&ends, &read, &since).collect();
         let counts = store.mentions(who, &unread, Reading::MOST_MENTIONS).await?;
         let reading = |(channel, end): (&ChannelId, &Place)| {

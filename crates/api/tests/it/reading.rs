@@ -231,14 +231,15 @@ async fn a_newcomer_has_unread_what_came_since() {
     mark(&bob, &channel, 7).await;
     check(&bob, &group, &channel, [7, 7, 0, 0]).await;
 
+    bob.say(&channel, "mine").await;
     ada.call("DELETE", &member, 204).await;
     for _ in 0..3 {
         ada.say(&channel, "in between").await;
     }
     ada.call("PUT", &member, 201).await;
-    check(&bob, &group, &channel, [12, 7, 0, 0]).await;
+    check(&bob, &group, &channel, [13, 8, 0, 0]).await;
     ada.say(&channel, "again").await;
-    check(&bob, &group, &channel, [13, 7, 1, 0]).await;
+    check(&bob, &group, &channel, [14, 8, 1, 0]).await;
     server.stop().await;
 }
 
