@@ -61,7 +61,9 @@ pub(crate) fn problem(error: ServiceError) -> Problem {
             .detail(format!("the version is now {version}"))
             .member("version", version),
         ServiceError::KeyReused => Problem::new(Code::IdempotencyMismatch),
-        ServiceError::RateLimited { retry_after } => Problem::rate_limited(retry_after),
+        ServiceError::RateLimited { why, retry_after } => {
+            Problem::rate_limited(retry_after).detail(why)
+        }
         ServiceError::Unavailable(None) => {
             Problem::unavailable(RETRY_AFTER, None).detail("repeat with the same key")
         }

@@ -372,6 +372,7 @@ fn with_unread<'a>(
 impl From<Full> for ServiceError {
     fn from(_: Full) -> Self {
         Self::RateLimited {
+            why: "too many requests wait to move marks",
             retry_after: INTERVAL,
         }
     }

@@ -85,7 +85,7 @@ impl Code {
             Self::Unauthenticated => (
                 S::UNAUTHORIZED,
                 "unauthenticated",
-                "A valid access token is needed",
+                "What was given does not prove who is asking",
             ),
             Self::TokenExpired => (S::UNAUTHORIZED, "token_expired", "The token has expired"),
             Self::Forbidden => (S::FORBIDDEN, "forbidden", "You may not do this"),
