@@ -101,6 +101,19 @@ impl Context {
         self.append(mutation).await
     }
 
+    /// As [`Context::change_message`], where it may be so already. Returns whether it is the
+    /// result of an earlier request.
+    pub(super) async fn bring_about<R: MessageRule + 'static>(
+        &self,
+        asked: OnMessage<'_, R>,
+    ) -> Result<bool, ServiceError> {
+        match self.change_message(asked).await {
+            Ok(committed) => Ok(committed.replayed),
+            Err(ServiceError::Unchanged) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) async fn message(
         &self,
         channel: ChannelId,

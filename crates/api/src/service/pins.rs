@@ -93,11 +93,7 @@ impl Pins {
                 most,
             },
         };
-        match self.context.change_message(asked).await {
-            Ok(committed) => Ok(committed.replayed),
-            Err(ServiceError::Unchanged) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.context.bring_about(asked).await
     }
 }
 

@@ -94,11 +94,7 @@ impl Reactions {
                 most: self.context.limits.emoji_per_message,
             },
         };
-        match self.context.change_message(asked).await {
-            Ok(committed) => Ok(committed.replayed),
-            Err(ServiceError::Unchanged) => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.context.bring_about(asked).await
     }
 }
 
