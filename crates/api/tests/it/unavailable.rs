@@ -18,6 +18,7 @@ const SLACK: Duration = Duration::from_secs(5);
 
 const BUCKET: &str = "/v1/channels/{channel}/buckets/{bucket}";
 const COMPARE: &str = "/v1/channels/{channel}/buckets/compare";
+const LEASE: &str = "/v1/groups/{group}/edit-lease";
 const PIN: &str = "/v1/channels/{channel}/messages/{seq}/pin";
 const REACTION: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
 
@@ -102,6 +103,9 @@ impl World {
             ("GET", "/v1/groups/{group}", &none),
             ("DELETE", "/v1/groups/{group}", &none),
             ("PATCH", "/v1/groups/{group}", &name),
+            ("GET", LEASE, &none),
+            ("PUT", LEASE, &none),
+            ("DELETE", LEASE, &none),
             ("GET", "/v1/groups/{group}/bans", &none),
             ("GET", "/v1/groups/{group}/bans/{user}", &none),
             ("PUT", "/v1/groups/{group}/bans/{user}", &none),

@@ -34,6 +34,7 @@ fn group(id: GroupId, applied: Seq) -> Arc<Group> {
         version: 1,
         applied,
         deleted: false,
+        lease: None,
         members: [].into(),
         channels: [].into(),
     })

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::domain::User;
 use crate::domain::{
     Ban, Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Invite, InviteId, Key,
-    Member, Membership, Restrictions, Role, Seq, ServerId, Session, SessionId, StreamId, Timestamp,
-    UserId,
+    Lease, Member, Membership, Restrictions, Role, Seq, ServerId, Session, SessionId, StreamId,
+    Timestamp, UserId,
 };
 use crate::store::{Account, BusLayout, IdWindow, Meta, NewUser};
 
@@ -56,6 +56,7 @@ pub(super) struct GroupRow {
     pub(super) version: Seq,
     pub(super) member_count: i64,
     pub(super) deleted: bool,
+    pub(super) lease: Option<Lease>,
     pub(super) settings_applied: Seq,
     pub(super) applied: Seq,
 }
@@ -134,6 +135,7 @@ impl State {
             version: row.version,
             applied: row.applied,
             deleted: row.deleted,
+            lease: row.lease,
             members: members.map(|(user, row)| (user, member(row))).collect(),
             channels: channels.map(|channel| (channel.id, channel)).collect(),
         })
@@ -210,6 +212,7 @@ impl State {
             version: row.version,
             role: member.role,
             member_count: u64::try_from(row.member_count).unwrap_or_default(),
+            lease: row.lease,
             channels: self.channels_of(group).collect(),
         })
     }
