@@ -305,8 +305,8 @@ impl World {
             None => request,
         };
         let answer = answer(request).await?;
-        // 423: somebody may still hold the edit lease.
-        if [404, 409, 422, 423].contains(&answer.status) {
+        // 403: the member is muted. 423: somebody may still hold the edit lease.
+        if [403, 404, 409, 422, 423].contains(&answer.status) {
             return Ok(None);
         }
         self.done += 1;
