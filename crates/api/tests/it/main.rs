@@ -20,5 +20,6 @@ mod pins;
 mod quotes;
 mod reactions;
 mod sessions;
+mod stale_caches;
 mod sync;
 mod unavailable;
