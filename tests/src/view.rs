@@ -33,6 +33,8 @@ pub struct Group {
     /// Null in direct conversations.
     pub name: Value,
     pub version: u64,
+    /// The edit lease that was taken last, as far as the log speaks of it.
+    pub lease: Value,
     /// User → role.
     pub members: BTreeMap<String, String>,
     /// Until when somebody may not write: user → `muted_until`.
@@ -182,7 +184,15 @@ impl Group {
                     self.name = name.clone();
                 }
                 self.version = number(data, "version")?;
+                self.changed_under(&data["lease"]);
             }
+            "lease.acquired" => {
+                self.lease = json!({
+                    "token": delta.seq, "session": data["session"],
+                    "user": delta.actor, "since": delta.at,
+                });
+            }
+            "lease.released" => self.lease = Value::Null,
             "member.added" | "member.updated" => {
                 let (user, role) = (text(data, "user")?, text(data, "role")?);
                 self.members.insert(user.to_owned(), role.to_owned());
@@ -210,6 +220,9 @@ impl Group {
                     None => {}
                 }
                 self.channels.insert(channel, shown);
+                if delta.kind == "channel.updated" {
+                    self.changed_under(&data["lease"]);
+                }
             }
             "channel.deleted" => {
                 self.channels.remove(text(data, "id")?);
@@ -220,6 +233,13 @@ impl Group {
         match &mut self.moderation {
             Some(moderation) => moderation.apply(delta),
             None => Ok(()),
+        }
+    }
+
+    /// Settings that change without a lease end one that has run out.
+    fn changed_under(&mut self, lease: &Value) {
+        if lease.is_null() {
+            self.lease = Value::Null;
         }
     }
 
@@ -356,6 +376,7 @@ async fn fetch_group(client: &Client, id: &str) -> Result<Option<Part>> {
     let mut shown = Group {
         name: group["name"].clone(),
         version: number(&group, "version")?,
+        lease: group["lease"].clone(),
         channels,
         slow_modes,
         ..Group::default()

@@ -9,7 +9,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use serde::de::DeserializeOwned;
-use tidings_common::domain::{self, Seq};
+use serde_json::{Value, json};
+use tidings_common::domain::{self, LeaseHolder, Seq};
 use tidings_http::{Code, Json, Problem, Violation};
 
 use crate::service::{Precondition, ServiceError};
@@ -24,6 +25,7 @@ const PAGE: usize = 50;
 const LARGEST_PAGE: usize = 100;
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+const EDIT_LEASE: &str = "Edit-Lease";
 
 /// Runs what a service does, within the deadline. What is under way in the log then goes on
 /// without us, and a repetition with the same key finds its result.
@@ -60,6 +62,11 @@ pub(crate) fn problem(error: ServiceError) -> Problem {
         ServiceError::PreconditionFailed { version } => Problem::new(Code::PreconditionFailed)
             .detail(format!("the version is now {version}"))
             .member("version", version),
+        ServiceError::Locked(holder) => Problem::new(Code::Locked)
+            .detail(format!("{} edits this", holder.display_name))
+            .member("holder", shown_holder(&holder)),
+        ServiceError::LeaseLost => Problem::new(Code::PreconditionFailed)
+            .detail("the token is not, or no longer, that of an edit lease of this session"),
         ServiceError::KeyReused => Problem::new(Code::IdempotencyMismatch),
         ServiceError::RateLimited { why, retry_after } => {
             Problem::rate_limited(retry_after).detail(why)
@@ -73,6 +80,51 @@ pub(crate) fn problem(error: ServiceError) -> Problem {
         }
         // A service that lets `Unchanged` through has forgotten to answer it.
         ServiceError::Unchanged | ServiceError::Internal(_) => Problem::internal(&error),
+    }
+}
+
+fn shown_holder(holder: &LeaseHolder) -> Value {
+    json!({
+        "user": holder.user,
+        "display_name": holder.display_name,
+        "session": holder.session,
+        "since": holder.since.to_string(),
+        "expires_at": holder.expires_at.to_string(),
+    })
+}
+
+/// The header `Edit-Lease`: the token of the lease under which settings are changed.
+#[derive(Debug)]
+pub(crate) struct EditLeaseToken(pub(crate) Option<Seq>);
+
+impl FromRequest for EditLeaseToken {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(read_lease_token(request.headers()).map(Self))
+    }
+}
+
+fn read_lease_token(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
+    let mut values = headers.get_all(HeaderName::from_static("edit-lease"));
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Problem::violation(EDIT_LEASE, "must be there once"));
+    }
+    let text = value.to_str().unwrap_or_default();
+    let token = text
+        .parse()
+        .ok()
+        .filter(|token: &Seq| token.to_string() == text);
+    match token {
+        Some(token @ 1..) => Ok(Some(token)),
+        _ => Err(Problem::violation(
+            EDIT_LEASE,
+            "must be the token of an edit lease",
+        )),
     }
 }
 
@@ -228,6 +280,38 @@ mod tests {
         for nothing in ["3", "W/\"3\"", "\"03\"", "\"-3\"", "\"x\"", ""] {
             check(&[nothing], Precondition::Versions(vec![]));
         }
+    }
+
+    #[test]
+    fn a_token_of_a_lease_has_one_spelling() {
+        let check = |lines: &[&str], expected: Option<Option<Seq>>| {
+            let mut request = TestRequest::default();
+            for line in lines {
+                request = request.append_header(("Edit-Lease", *line));
+            }
+            let request = request.to_http_request();
+            assert_eq!(
+                read_lease_token(request.headers()).ok(),
+                expected,
+                "{lines:?}"
+            );
+        };
+        check(&[], Some(None));
+        check(&["17"], Some(Some(17)));
+        for bad in [
+            "",
+            "0",
+            "017",
+            "+17",
+            "-1",
+            "1.0",
+            "\"17\"",
+            "x",
+            "18446744073709551616",
+        ] {
+            check(&[bad], None);
+        }
+        check(&["17", "17"], None);
     }
 
     #[test]

@@ -30,8 +30,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Marks, Members, Messages, Mutes,
-    Passwords, Pins, Reactions, Sessions, Tickets,
+    Accounts, Bans, Buckets, Channels, Context, EditLeases, Groups, Invites, Marks, Members,
+    Messages, Mutes, Passwords, Pins, Reactions, Sessions, Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -60,6 +60,7 @@ struct ApiState {
     accounts: Accounts,
     sessions: Sessions,
     groups: Groups,
+    edit_leases: EditLeases,
     members: Members,
     mutes: Mutes,
     bans: Bans,
@@ -91,6 +92,7 @@ impl Api {
         } = surroundings;
         let context = Context {
             store: backends.store.clone(),
+            presence: backends.presence.clone(),
             log,
             revocations: revocations.clone(),
             clock: clock.clone(),
@@ -150,6 +152,7 @@ impl ApiState {
             accounts: Accounts::new(context(), passwords.clone()),
             sessions: Sessions::new(context(), passwords.clone()),
             groups: Groups::new(context()),
+            edit_leases: EditLeases::new(context()),
             members: Members::new(context()),
             mutes: Mutes::new(context()),
             bans: Bans::new(context()),

@@ -66,7 +66,8 @@ fn complete(item: &mut PathItem) {
 /// Adds the refusals that follow from what a route takes, and gives every refusal its body.
 fn refusals(operation: &mut Operation, mutates: bool) {
     let parameters = operation.parameters.iter().flatten();
-    let (mut has_path, mut has_query, mut has_key, mut has_version) = (false, false, false, false);
+    let (mut has_path, mut has_query, mut has_key) = (false, false, false);
+    let (mut has_version, mut has_lease) = (false, false);
     for parameter in parameters {
         let RefOr::T(parameter) = parameter else {
             continue;
@@ -75,6 +76,7 @@ fn refusals(operation: &mut Operation, mutates: bool) {
             ParameterIn::Path => has_path = true,
             ParameterIn::Query => has_query = true,
             _ if parameter.name == "If-Match" => has_version = true,
+            _ if parameter.name == "Edit-Lease" => has_lease = true,
             _ => has_key = true,
         }
     }
@@ -95,6 +97,11 @@ fn refusals(operation: &mut Operation, mutates: bool) {
             "It conflicts with the present state, or the key was used for another request",
         ),
         (
+            has_lease,
+            "412",
+            "The resource is no longer at this version, or the edit lease has been lost",
+        ),
+        (
             has_version,
             "412",
             "The resource is no longer at this version",
@@ -106,6 +113,7 @@ fn refusals(operation: &mut Operation, mutates: bool) {
             "422",
             "Something in the request is not acceptable",
         ),
+        (has_lease, "423", "Somebody holds the edit lease: `holder`"),
         (
             true,
             "503",

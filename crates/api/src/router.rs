@@ -13,8 +13,8 @@ use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::routes::{
-    bans, buckets, channels, groups, invites, members, messages, pins, reactions, reading,
-    realtime, sessions, users,
+    bans, buckets, channels, edit_leases, groups, invites, members, messages, pins, reactions,
+    reading, realtime, sessions, users,
 };
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
@@ -35,6 +35,9 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(groups::get_group)
         .service(groups::update_group)
         .service(groups::delete_group)
+        .service(edit_leases::get_edit_lease)
+        .service(edit_leases::put_edit_lease)
+        .service(edit_leases::delete_edit_lease)
         .service(groups::put_direct)
         .service(members::list_members)
         .service(members::put_member)

@@ -18,6 +18,8 @@ mod buckets;
 mod chat;
 #[path = "../shared/crash.rs"]
 mod crash;
+#[path = "../shared/edit_leases.rs"]
+mod edit_leases;
 #[path = "../shared/event_streams.rs"]
 mod event_streams;
 #[path = "../shared/hopping.rs"]

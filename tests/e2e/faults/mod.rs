@@ -6,6 +6,7 @@ mod broker;
 mod chaos;
 mod crash;
 mod ear;
+mod leases;
 mod load;
 mod mongo;
 mod push;

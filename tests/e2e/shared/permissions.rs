@@ -282,6 +282,8 @@ impl Scene {
                 )
                 .await
             }
+            "take the edit lease" => self.take_lease("").await,
+            "take it from its holder" => self.take_lease("?steal=true").await,
             "delete the group" => {
                 self.call(Method::DELETE, &format!("/v1/groups/{}", self.group.id))
                     .await
@@ -361,6 +363,16 @@ impl Scene {
         }
     }
 
+    /// And gives it back, so that everybody may go on.
+    async fn take_lease(&self, query: &str) -> Result<Answer> {
+        let path = self.path("edit-lease");
+        let told = self.call(Method::PUT, &format!("{path}{query}")).await?;
+        if told.status / 100 == 2 {
+            ensure!(self.call(Method::DELETE, &path).await?.status == 204);
+        }
+        Ok(told)
+    }
+
     async fn send(&self, method: Method, path: &str, body: Value) -> Result<Answer> {
         answer(self.who.request(method, path).json(&body)).await
     }
@@ -372,7 +384,13 @@ impl Scene {
     /// All reads are told the same; the last is returned.
     async fn read(&self) -> Result<Answer> {
         let Group { id, channel } = &self.group;
+        let lease = self.path("edit-lease");
+        self.prepare(Method::PUT, &lease, json!({})).await?;
         let mut told = Vec::new();
+        if !self.is_direct {
+            told.push(self.who.get(&lease).await?);
+            ensure!(self.owner.delete(&lease).await?.status == 204);
+        }
         for path in [
             format!("/v1/groups/{id}"),
             format!("/v1/groups/{id}/members"),

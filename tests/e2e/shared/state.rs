@@ -86,7 +86,8 @@ impl World {
         let name = json!({"name": format!("name {}", self.random.u32(..))});
         let path = format!("/v1/groups/{id}");
         match self.random.u8(..100) {
-            0..5 => self.ask(Method::PATCH, &path, Some(name)).await?,
+            0..3 => self.ask(Method::PATCH, &path, Some(name)).await?,
+            3..5 => return self.edit(&path, name).await,
             5..13 => {
                 let role = if self.random.bool() {
                     "admin"
@@ -115,6 +116,28 @@ impl World {
             26..36 => return self.moderate(&path, &member).await,
             _ => return self.change_channel(group).await,
         };
+        Ok(())
+    }
+
+    /// Takes the edit lease, perhaps from an admin, and does what one does with it.
+    async fn edit(&mut self, path: &str, name: serde_json::Value) -> Result<()> {
+        let lease = format!("{path}/edit-lease");
+        let member = self.random.choice(&self.members).context("members")?;
+        let member = member.clone();
+        if self.random.bool() {
+            // If it is no admin, it may not.
+            answer(member.request(Method::PUT, &lease)).await?;
+        }
+        let steal = format!("{lease}?steal=true");
+        let Some(taken) = self.ask(Method::PUT, &steal, None).await? else {
+            return Ok(());
+        };
+        let token = number(&taken, "token")?;
+        let rename = self.owner.request(Method::PATCH, path).json(&name);
+        answer(rename.header("edit-lease", token)).await?.ok()?;
+        if self.random.u8(..3) > 0 {
+            self.ask(Method::DELETE, &lease, None).await?;
+        }
         Ok(())
     }
 
@@ -282,8 +305,10 @@ impl World {
             None => request,
         };
         let answer = answer(request).await?;
+        // The member is muted.
         let muted = answer.status == 403 && who.user != self.owner.user;
-        if muted || [404, 409, 422].contains(&answer.status) {
+        // 423: somebody may still hold the edit lease.
+        if muted || [404, 409, 422, 423].contains(&answer.status) {
             return Ok(None);
         }
         self.done += 1;

@@ -120,6 +120,9 @@ impl Actor {
         if let Some(version) = if_match {
             request = request.header("if-match", format!("\"{version}\""));
         }
+        if let Some(token) = change.token() {
+            request = request.header("edit-lease", token);
+        }
         if let Some(mut body) = body {
             if by_nonce {
                 body["nonce"] = json!(key);

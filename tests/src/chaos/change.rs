@@ -37,6 +37,18 @@ pub enum Change {
         group: String,
         name: String,
         if_match: Option<u64>,
+        /// Of the edit lease under which it is made.
+        token: Option<u64>,
+    },
+    TakeLease {
+        group: String,
+        /// That of who asks.
+        session: String,
+        steal: bool,
+    },
+    GiveBackLease {
+        group: String,
+        session: String,
     },
     PutMember {
         group: String,
@@ -105,8 +117,12 @@ impl Change {
             Self::React { .. } => "take back",
             Self::Pin { pinned: true, .. } => "pin",
             Self::Pin { .. } => "unpin",
+            Self::RenameGroup { token: Some(_), .. } => "rename group under lease",
             Self::RenameGroup { if_match: None, .. } => "rename group",
             Self::RenameGroup { .. } => "rename group if-match",
+            Self::TakeLease { steal: false, .. } => "take lease",
+            Self::TakeLease { .. } => "steal lease",
+            Self::GiveBackLease { .. } => "give lease back",
             Self::PutMember { .. } => "put member",
             Self::SetRole { .. } => "set role",
             Self::Remove { .. } => "remove member",
@@ -135,6 +151,8 @@ impl Change {
                 format!("c:{channel}")
             }
             Self::RenameGroup { group, .. }
+            | Self::TakeLease { group, .. }
+            | Self::GiveBackLease { group, .. }
             | Self::PutMember { group, .. }
             | Self::SetRole { group, .. }
             | Self::Remove { group, .. }
@@ -198,6 +216,15 @@ impl Change {
                 let path = format!("/v1/groups/{group}");
                 (Method::PATCH, path, Some(json!({"name": name})))
             }
+            Self::TakeLease { group, steal, .. } => {
+                let query = if *steal { "?steal=true" } else { "" };
+                let path = format!("/v1/groups/{group}/edit-lease{query}");
+                (Method::PUT, path, None)
+            }
+            Self::GiveBackLease { group, .. } => {
+                let path = format!("/v1/groups/{group}/edit-lease");
+                (Method::DELETE, path, None)
+            }
             Self::PutMember { group, user, role } => (
                 Method::PUT,
                 member(group, user),
@@ -246,6 +273,15 @@ impl Change {
             }
         };
         (method, path, body, self.if_match())
+    }
+
+    /// The token of the edit lease under which it is made.
+    #[must_use]
+    pub fn token(&self) -> Option<u64> {
+        match self {
+            Self::RenameGroup { token, .. } => *token,
+            _ => None,
+        }
     }
 
     /// The version that it must find.

@@ -20,7 +20,7 @@ pub(super) enum Blow {
     /// Nothing passes to the broker and back.
     SilenceBroker,
     SlowBroker,
-    /// Only ws-push asks it for anything.
+    /// The worker asks it for nothing.
     CutRedis,
 }
 
@@ -44,13 +44,14 @@ pub(super) enum Kind {
     ReloadNginx,
 }
 
-pub(super) const KINDS: [Kind; 29] = [
+pub(super) const KINDS: [Kind; 30] = [
     Kind::Server(Role::Api, Blow::Kill),
     Kind::Server(Role::Api, Blow::Pause),
     Kind::Server(Role::Api, Blow::Restart),
     Kind::Server(Role::Api, Blow::CutBroker),
     Kind::Server(Role::Api, Blow::SilenceBroker),
     Kind::Server(Role::Api, Blow::SlowBroker),
+    Kind::Server(Role::Api, Blow::CutRedis),
     Kind::Server(Role::WsPush, Blow::Kill),
     Kind::Server(Role::WsPush, Blow::Pause),
     Kind::Server(Role::WsPush, Blow::Restart),

@@ -217,6 +217,13 @@ impl Operation {
         matches!(self.outcome, Outcome::Ok { .. })
     }
 
+    /// An edit lease was held already: of that there is nothing in the log.
+    #[must_use]
+    pub fn is_renewal(&self) -> bool {
+        let renewed = matches!(self.outcome, Outcome::Ok { status: 200, .. });
+        matches!(self.change, Change::TakeLease { .. }) && renewed
+    }
+
     /// Whether it may have had an effect.
     #[must_use]
     pub fn may_be_done(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::actor::Actor;
-use super::history::{Change, Question};
+use super::history::{Change, Outcome, Question};
 use crate::client::in_secs;
 
 /// At most so many channels in a group, and at least so many.
@@ -47,7 +47,8 @@ async fn take_part(actor: &mut Actor) {
         68..71 => pin(actor, channel).await,
         71..83 => read(actor, group, channel).await,
         83..87 => mark_read(actor, channel).await,
-        87..90 => rename_group(actor, group).await,
+        87..89 => rename_group(actor, group).await,
+        89 => edit_group(actor, group, false).await,
         90..92 => {
             let change = Change::Remove { group, user };
             actor.perform(change).await;
@@ -71,7 +72,8 @@ async fn govern(actor: &mut Actor) {
     match actor.random.u8(..100) {
         0..35 => put_member(actor, group).await,
         35..48 => remove_member(actor, group).await,
-        48..58 => rename_group(actor, group).await,
+        48..54 => rename_group(actor, group).await,
+        54..58 => edit_group(actor, group, true).await,
         58..66 => create_channel(actor, group).await,
         66..76 => rename_channel(actor, group, channel).await,
         76..80 => delete_channel(actor, group, channel).await,
@@ -218,8 +220,52 @@ async fn rename_group(actor: &mut Actor, group: String) {
             group,
             name,
             if_match,
+            token: None,
         })
         .await;
+}
+
+/// Takes the edit lease, changes something under it, and mostly gives it back. Some use the
+/// token that they had before.
+async fn edit_group(actor: &mut Actor, group: String, owner: bool) {
+    let session = actor.client.session.clone();
+    let place = (group.clone(), session.clone());
+    let before = actor.world.known().tokens.get(&place).copied();
+    if let Some(token) = before
+        && actor.random.u8(..3) == 0
+    {
+        return rename_under(actor, group, token).await;
+    }
+    let steal = owner && actor.random.bool();
+    let take = Change::TakeLease {
+        group: group.clone(),
+        session: session.clone(),
+        steal,
+    };
+    let Outcome::Ok { body, .. } = actor.perform(take).await else {
+        return;
+    };
+    let token = body["token"].as_u64().unwrap_or_default();
+    for _ in 0..actor.random.u8(..3) {
+        let pause = Duration::from_millis(actor.random.u64(..1500));
+        tokio::time::sleep(pause).await;
+        rename_under(actor, group.clone(), token).await;
+    }
+    if actor.random.u8(..100) < 85 {
+        actor
+            .perform(Change::GiveBackLease { group, session })
+            .await;
+    }
+}
+
+async fn rename_under(actor: &mut Actor, group: String, token: u64) {
+    let change = Change::RenameGroup {
+        group,
+        name: actor.unique(),
+        if_match: None,
+        token: Some(token),
+    };
+    actor.perform(change).await;
 }
 
 async fn rename_channel(actor: &mut Actor, group: String, channel: String) {

@@ -35,6 +35,8 @@ pub struct Known {
     pub groups: BTreeMap<String, Group>,
     /// Channel → newest messages: position and author.
     pub messages: BTreeMap<String, VecDeque<(u64, String)>>,
+    /// Group and session → the token of the edit lease that it had last.
+    pub tokens: BTreeMap<(String, String), u64>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +106,10 @@ impl Known {
             Change::Unban { group, user } => {
                 let group = self.groups.entry(group.clone()).or_default();
                 group.banned.remove(user);
+            }
+            Change::TakeLease { group, session, .. } => {
+                let token = body["token"].as_u64().unwrap_or_default();
+                self.tokens.insert((group.clone(), session.clone()), token);
             }
             Change::CreateChannel { group, .. } => {
                 let id = body["id"].as_str().unwrap_or_default().to_owned();

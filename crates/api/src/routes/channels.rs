@@ -6,12 +6,12 @@ use tidings_common::domain::{ChannelId, GroupId, Name};
 use tidings_common::wire;
 use tidings_http::{Authenticated, Json, Path, Problem};
 
-use super::{KeyHeader, VersionHeader};
+use super::{KeyHeader, LeaseHeader, VersionHeader};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
-use crate::extract::{IdempotencyKey, IfMatch, in_time};
+use crate::extract::{EditLeaseToken, IdempotencyKey, IfMatch, in_time};
 use crate::fields::{Fields, only, whole};
-use crate::service::{ChannelSettings, SeenChannel};
+use crate::service::{ChannelSettings, Editor, SeenChannel};
 
 /// The longest time between two messages in slow mode: six hours.
 const MOST_SLOW_SECS: u32 = 21_600;
@@ -59,10 +59,11 @@ pub(crate) async fn get_channel(
     Ok(Answer::ok().version(channel.version).json(channel))
 }
 
-/// Changes the settings of a channel; admins and the owner of its group may.
+/// Changes the settings of a channel; admins and the owner of its group may. They belong to the
+/// group's, for which there is an edit lease.
 #[utoipa::path(
     tag = "channels",
-    params(("channel" = Uuid, Path), KeyHeader, VersionHeader),
+    params(("channel" = Uuid, Path), KeyHeader, VersionHeader, LeaseHeader),
     responses((status = 200, description = "The channel, with its `ETag`", body = wire::Channel)),
 )]
 #[patch("/v1/channels/{channel}")]
@@ -71,13 +72,15 @@ pub(crate) async fn update_channel(
     Authenticated(who): Authenticated,
     key: IdempotencyKey,
     IfMatch(precondition): IfMatch,
+    EditLeaseToken(token): EditLeaseToken,
     Path(channel): Path<ChannelId>,
     Json(body): Json<wire::UpdateChannel>,
 ) -> Result<HttpResponse, Problem> {
     let settings = settings(body)?;
+    let editor = Editor { who, token };
     let update = state
         .channels
-        .update(who.user, channel, settings, precondition, key.as_ref());
+        .update(editor, channel, settings, precondition, key.as_ref());
     let done = in_time(update).await?;
     let channel = shown(done.value);
     Ok(Answer::ok()

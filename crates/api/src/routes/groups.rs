@@ -8,12 +8,12 @@ use tidings_common::domain::{GroupId, Name, UserId};
 use tidings_common::wire;
 use tidings_http::{Authenticated, Json, Path, Problem, Query};
 
-use super::{KeyHeader, PageQuery, VersionHeader};
+use super::{KeyHeader, LeaseHeader, PageQuery, VersionHeader};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
-use crate::extract::{IdempotencyKey, IfMatch, OptionalJson, in_time};
+use crate::extract::{EditLeaseToken, IdempotencyKey, IfMatch, OptionalJson, in_time};
 use crate::fields::{Fields, only, user_id};
-use crate::service::{Invited, NewGroup, SeenGroup};
+use crate::service::{Editor, Invited, NewGroup, SeenGroup};
 
 /// Most ids in `members`.
 const MOST_MEMBERS: usize = 1000;
@@ -102,7 +102,7 @@ pub(crate) async fn get_group(
 /// Changes the settings of a group; admins and the owner may.
 #[utoipa::path(
     tag = "groups",
-    params(("group" = Uuid, Path), KeyHeader, VersionHeader),
+    params(("group" = Uuid, Path), KeyHeader, VersionHeader, LeaseHeader),
     responses((status = 200, description = "The group, with its `ETag`", body = wire::Group)),
 )]
 #[patch("/v1/groups/{group}")]
@@ -111,13 +111,18 @@ pub(crate) async fn update_group(
     Authenticated(who): Authenticated,
     key: IdempotencyKey,
     IfMatch(precondition): IfMatch,
+    EditLeaseToken(token): EditLeaseToken,
     Path(group): Path<GroupId>,
     Json(body): Json<wire::UpdateGroup>,
 ) -> Result<HttpResponse, Problem> {
     let name = only("/name", Name::parse(body.name))?;
-    let rename = state
-        .groups
-        .rename(who.user, group, name, precondition, key.as_ref());
+    let rename = state.groups.rename(
+        Editor { who, token },
+        group,
+        name,
+        precondition,
+        key.as_ref(),
+    );
     let done = in_time(rename).await?;
     let group = shown(done.value);
     Ok(Answer::ok()

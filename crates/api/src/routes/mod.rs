@@ -3,6 +3,7 @@
 pub(crate) mod bans;
 pub(crate) mod buckets;
 pub(crate) mod channels;
+pub(crate) mod edit_leases;
 pub(crate) mod groups;
 pub(crate) mod invites;
 pub(crate) mod members;
@@ -43,6 +44,17 @@ pub(crate) struct VersionHeader {
     /// The `ETag` that the resource must still have; else 412.
     #[param(rename = "If-Match")]
     if_match: Option<String>,
+}
+
+/// Headers of changes to a group's settings.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "stands in the API's description only")]
+pub(crate) struct LeaseHeader {
+    /// The token of the edit lease that the caller's session holds. While one is held, a change
+    /// without it is refused with 423; one that has been lost, with 412.
+    #[param(rename = "Edit-Lease", minimum = 1)]
+    edit_lease: Option<u64>,
 }
 
 /// Which part of a list of things that have ids; at most one of `after` and `before`.

@@ -7,7 +7,7 @@ use tidings_common::domain::{
 use tidings_common::log::Committed;
 use tidings_common::store::Store;
 
-use super::{Context, Done, Precondition, ServiceError};
+use super::{Context, Done, Editor, Precondition, ServiceError};
 
 pub(crate) struct Channels {
     context: Context,
@@ -80,7 +80,7 @@ impl Channels {
 
     pub(crate) async fn update(
         &self,
-        who: UserId,
+        editor: Editor,
         channel: ChannelId,
         settings: ChannelSettings,
         precondition: Precondition,
@@ -99,6 +99,7 @@ impl Channels {
         let secs = slow_mode_secs.map(u32::to_be_bytes);
         parts.extend(secs.as_ref().map(<[u8; 4]>::as_slice));
         let request = RequestHash::of("PATCH /v1/channels/{channel}", &parts);
+        let who = editor.who.user;
         let rule = move |state: &Group| {
             let found = permitted_channel(state, who, channel, Action::UpdateChannel)?;
             precondition.check(found.version)?;
@@ -106,11 +107,12 @@ impl Channels {
                 channel,
                 name: name.clone().unwrap_or_else(|| found.name.clone()),
                 slow_mode_secs,
+                lease: editor.token,
             })
         };
         let committed = self
             .context
-            .change_group(who, group, key, request, rule)
+            .change_settings(editor, group, key, request, rule)
             .await?;
         self.done(group, channel, committed).await
     }

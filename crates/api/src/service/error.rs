@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tidings_common::domain::{Refusal, Timestamp, Violation};
+use tidings_common::domain::{LeaseHolder, Refusal, Timestamp, Violation};
 use tidings_common::log::{AppendError, NotValid};
 use tidings_common::store::StoreError;
 
@@ -28,6 +28,10 @@ pub(crate) enum ServiceError {
     UsernameTaken,
     #[error("the resource has changed: its version is now {version}")]
     PreconditionFailed { version: u64 },
+    #[error("the edit lease is held by somebody")]
+    Locked(Box<LeaseHolder>),
+    #[error("the edit lease has been lost")]
+    LeaseLost,
     #[error("the idempotency key was used with another body")]
     KeyReused,
     #[error("{why}")]
@@ -66,6 +70,8 @@ impl From<Refusal> for ServiceError {
             Refusal::Conflict(why) => Self::Conflict(why),
             Refusal::UsernameTaken => Self::UsernameTaken,
             Refusal::PreconditionFailed { version } => Self::PreconditionFailed { version },
+            Refusal::Locked(holder) => Self::Locked(holder),
+            Refusal::LeaseLost => Self::LeaseLost,
             Refusal::Unchanged => Self::Unchanged,
         }
     }

@@ -13,7 +13,7 @@ use tidings_common::store::Store;
 
 use super::proposal::decided;
 use super::reading::Readings;
-use super::{Context, Done, IdPage, Listed, Mutation, Precondition, Put, ServiceError};
+use super::{Context, Done, Editor, IdPage, Listed, Mutation, Precondition, Put, ServiceError};
 
 /// The channel that every group starts with.
 const FIRST_CHANNEL: &str = "general";
@@ -154,7 +154,7 @@ impl Groups {
 
     pub(crate) async fn rename(
         &self,
-        who: UserId,
+        editor: Editor,
         group: GroupId,
         name: Name,
         precondition: Precondition,
@@ -163,16 +163,18 @@ impl Groups {
         let name = name.into_string();
         let parts = [group.as_bytes().as_slice(), name.as_bytes()];
         let request = RequestHash::of("PATCH /v1/groups/{group}", &parts);
+        let who = editor.who.user;
         let rule = move |state: &Group| {
             state.permit(who, Action::UpdateGroup)?;
             precondition.check(state.version)?;
             Ok(Change::GroupUpdated {
                 name: Some(name.clone()),
+                lease: editor.token,
             })
         };
         let committed = self
             .context
-            .change_group(who, group, key, request, rule)
+            .change_settings(editor, group, key, request, rule)
             .await?;
         self.done(who, group, &committed).await
     }
@@ -261,7 +263,7 @@ impl Context {
 /// that came later: history is for members.
 fn as_of(entry: &Entry, state: Group) -> Membership {
     let name = match &entry.change {
-        Change::GroupCreated { name, .. } | Change::GroupUpdated { name } => name.clone(),
+        Change::GroupCreated { name, .. } | Change::GroupUpdated { name, .. } => name.clone(),
         _ => None,
     };
     let role = match &entry.change {
@@ -283,6 +285,7 @@ fn as_of(entry: &Entry, state: Group) -> Membership {
         version: entry.seq,
         role,
         member_count: members as u64,
+        lease: None,
         channels: state
             .channels
             .into_values()

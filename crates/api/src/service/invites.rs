@@ -143,7 +143,9 @@ impl Invites {
         let group = self.context.log.groups().fresh(invite.group).await?;
         let group = group.filter(|group| !group.deleted);
         let group = group.ok_or(ServiceError::NotFound)?;
-        let member = group.members.contains_key(&who);
+        // Who may look is decided by the store.
+        let member = self.context.store.membership(who, group.id).await?;
+        let member = member.is_some();
         let restrictions = self.context.store.restrictions(group.id, who).await?;
         let open = member && !invite.deleted || invite.is_open(self.context.clock.now());
         if !open || restrictions.ban.is_some() {

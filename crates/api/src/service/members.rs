@@ -288,6 +288,7 @@ mod tests {
             version: 1,
             applied: 1,
             deleted: false,
+            lease: None,
             members: BTreeMap::from([
                 (owner, as_role(Role::Owner)),
                 (admin, as_role(Role::Admin)),

@@ -9,6 +9,7 @@ mod accounts;
 mod bans;
 mod buckets;
 mod channels;
+mod edit_leases;
 mod error;
 mod groups;
 mod invites;
@@ -37,12 +38,14 @@ use tidings_common::clock::Clock;
 use tidings_common::config::{AuthConfig, Limits};
 use tidings_common::domain::{DeploymentId, IdempotencyKey, Key, RequestHash, StreamId, UserId};
 use tidings_common::log::{Append, Committed, Log, Proposal, Revocations};
+use tidings_common::presence::Presence;
 use tidings_common::store::Store;
 
 pub(crate) use accounts::{Accounts, Registration};
 pub(crate) use bans::Bans;
 pub(crate) use buckets::{Buckets, Fetched};
 pub(crate) use channels::{ChannelSettings, Channels, SeenChannel};
+pub(crate) use edit_leases::{EditLeases, Editor, ShownLease};
 pub(crate) use error::ServiceError;
 pub(crate) use groups::{Groups, Invited, NewGroup, SeenGroup};
 pub(crate) use invites::{Invites, NewInvite, Preview, WithCode};
@@ -64,6 +67,7 @@ pub(crate) use tidings_common::store::{IdWindow, Window};
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) presence: Arc<dyn Presence>,
     pub(crate) log: Log,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tidings_api::{Api, Surroundings};
 use tidings_common::auth::Keys;
 use tidings_common::backends::Backends;
+use tidings_common::bus::Bus;
 use tidings_common::clock::ManualClock;
 use tidings_common::config::{Binary, Config};
 use tidings_common::domain::Timestamp;
@@ -30,10 +31,13 @@ pub(crate) struct Server {
     pub(crate) client: Client,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) backends: Backends,
+    pub(crate) metrics: Metrics,
+    config: Config,
     log: Log,
     shutdown: CancellationToken,
     running: Option<JoinHandle<std::io::Result<()>>>,
-    directory: PathBuf,
+    /// None: another server's.
+    directory: Option<PathBuf>,
 }
 
 /// Somebody who is logged in.
@@ -83,6 +87,26 @@ impl Server {
             .await
             .unwrap();
         exchange(&mut backends);
+        Self::on(config, backends, clock, metrics, Some(directory)).await
+    }
+
+    /// Another process on the same store, as far as that goes: its bus is what `exchange` makes
+    /// of this one's.
+    pub(crate) async fn beside(&self, exchange: impl FnOnce(Arc<dyn Bus>) -> Arc<dyn Bus>) -> Self {
+        let mut backends = self.backends.clone();
+        backends.bus = exchange(backends.bus);
+        let (config, clock) = (self.config.clone(), self.clock.clone());
+        Self::on(config, backends, clock, Metrics::default(), None).await
+    }
+
+    async fn on(
+        config: Config,
+        backends: Backends,
+        clock: Arc<ManualClock>,
+        metrics: Metrics,
+        directory: Option<PathBuf>,
+    ) -> Self {
+        let tasks = Tasks::new(CancellationToken::new());
         let log = Log::start(
             backends.store.clone(),
             backends.bus.clone(),
@@ -113,6 +137,8 @@ impl Server {
             client: Client::new(),
             clock,
             backends,
+            metrics,
+            config,
             log,
             shutdown,
             running: Some(running),
@@ -157,7 +183,9 @@ impl Server {
         self.shutdown.cancel();
         self.running.take().unwrap().await.unwrap().unwrap();
         self.log.stop().await;
-        std::fs::remove_dir_all(&self.directory).unwrap();
+        if let Some(directory) = self.directory {
+            std::fs::remove_dir_all(directory).unwrap();
+        }
     }
 }
 
@@ -182,6 +210,14 @@ async fn serving(
 }
 
 impl Person {
+    /// The same session, asking another server.
+    pub(crate) fn at(&self, server: &Server) -> Self {
+        Self {
+            base: format!("http://{}", server.address),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn request(&self, method: &str, path: &str) -> RequestBuilder {
         let method: Method = method.parse().unwrap();
         self.client

@@ -19,6 +19,7 @@ const SLACK: Duration = Duration::from_secs(5);
 const BUCKET: &str = "/v1/channels/{channel}/buckets/{bucket}";
 const COMPARE: &str = "/v1/channels/{channel}/buckets/compare";
 const READERS: &str = "/v1/channels/{channel}/messages/{seq}/readers";
+const LEASE: &str = "/v1/groups/{group}/edit-lease";
 const PIN: &str = "/v1/channels/{channel}/messages/{seq}/pin";
 const REACTION: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
 
@@ -105,6 +106,9 @@ impl World {
             ("GET", "/v1/groups/{group}", &none),
             ("DELETE", "/v1/groups/{group}", &none),
             ("PATCH", "/v1/groups/{group}", &name),
+            ("GET", LEASE, &none),
+            ("PUT", LEASE, &none),
+            ("DELETE", LEASE, &none),
             ("GET", "/v1/groups/{group}/bans", &none),
             ("GET", "/v1/groups/{group}/bans/{user}", &none),
             ("PUT", "/v1/groups/{group}/bans/{user}", &none),

@@ -38,7 +38,12 @@ pub enum Change {
         channels: Vec<(ChannelId, String)>,
     },
     /// `g:` Settings; a field that did not change is None.
-    GroupUpdated { name: Option<String> },
+    GroupUpdated {
+        name: Option<String>,
+        /// The token of the edit lease that it was made under. None: nobody held one, and one
+        /// that was taken before is over with this.
+        lease: Option<Seq>,
+    },
     /// `g:` Last entry of the group; it stays readable to nobody.
     GroupDeleted,
     /// `g:`
@@ -73,6 +78,8 @@ pub enum Change {
         name: String,
         /// None: as it was.
         slow_mode_secs: Option<u32>,
+        /// As in [`Change::GroupUpdated`].
+        lease: Option<Seq>,
     },
     /// `g:`
     ChannelDeleted { channel: ChannelId },
@@ -84,6 +91,10 @@ pub enum Change {
     },
     /// `g:` For admins alone.
     InviteDeleted { invite: InviteId },
+    /// `g:` A session of the actor's has taken the edit lease; its position is the token.
+    LeaseAcquired { session: SessionId },
+    /// `g:` Given back by the session that held it.
+    LeaseReleased { session: SessionId },
 
     /// `c:` A fence: entries after it were checked at group position `gv` or later.
     MembersChanged { gv: Seq },
@@ -171,6 +182,8 @@ kinds! {
     ChannelDeleted => "channel.deleted",
     InviteCreated => "invite.created",
     InviteDeleted => "invite.deleted",
+    LeaseAcquired => "lease.acquired",
+    LeaseReleased => "lease.released",
     MembersChanged => "members.changed",
     MessageCreated => "message.created",
     MessageEdited => "message.edited",
@@ -248,6 +261,8 @@ impl Change {
             Self::ChannelDeleted { .. } => Kind::ChannelDeleted,
             Self::InviteCreated { .. } => Kind::InviteCreated,
             Self::InviteDeleted { .. } => Kind::InviteDeleted,
+            Self::LeaseAcquired { .. } => Kind::LeaseAcquired,
+            Self::LeaseReleased { .. } => Kind::LeaseReleased,
             Self::MembersChanged { .. } => Kind::MembersChanged,
             Self::MessageCreated(_) => Kind::MessageCreated,
             Self::MessageEdited { .. } => Kind::MessageEdited,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{ChannelId, GroupId, Refusal, Seq, Timestamp, UserId};
+use super::{ChannelId, GroupId, Lease, Refusal, Seq, Timestamp, UserId};
 
 /// No variant has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +72,8 @@ pub struct Group {
     /// Position through which the stream is applied to this state.
     pub applied: Seq,
     pub deleted: bool,
+    /// The edit lease that was taken last, unless it is over by what the log says.
+    pub lease: Option<Lease>,
     pub members: BTreeMap<UserId, Member>,
     /// Deleted ones are absent.
     pub channels: BTreeMap<ChannelId, Channel>,
@@ -97,6 +99,8 @@ pub struct Membership {
     pub version: Seq,
     pub role: Role,
     pub member_count: u64,
+    /// As in [`Group`].
+    pub lease: Option<Lease>,
     /// Ascending by id; deleted ones are absent.
     pub channels: Vec<Channel>,
 }

@@ -8,6 +8,7 @@ mod entry;
 mod group;
 mod ids;
 mod invite;
+mod lease;
 mod mention;
 mod message;
 mod permission;
@@ -27,6 +28,7 @@ pub use ids::{
     ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, InviteId, ServerId, SessionId, UserId,
 };
 pub use invite::{Invite, InviteUse};
+pub use lease::{Lease, LeaseHolder};
 pub use mention::Names;
 pub use message::{Mentions, Message, MessageState, Quote, Quoting, Reacting, ReactionCount};
 pub use permission::{Action, PERMISSIONS, Permission, Standing, Verdict};

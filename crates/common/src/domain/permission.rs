@@ -21,6 +21,8 @@ pub enum Action {
     Pin,
     Unpin,
     UpdateGroup,
+    TakeLease,
+    StealLease,
     DeleteGroup,
     CreateChannel,
     UpdateChannel,
@@ -166,7 +168,7 @@ macro_rules! permissions {
 }
 
 permissions! {
-    Read "read" "`GET` group, members, channel, messages, reactions, pins, buckets; sync"
+    Read "read" "`GET` group, members, edit lease, channel, messages, reactions, pins, buckets; sync"
         EVERY_MEMBER, [Y, N];
     SendMessage "send a message" "`POST …/messages`" NOT_THE_MUTED, [Y, N];
     SendAtOnce "send in spite of slow mode" "`POST …/messages`" [Y, Y, L, F, N, N], [Y, N];
@@ -182,6 +184,8 @@ permissions! {
     Pin "pin" "`PUT …/messages/{seq}/pin`" ADMINS, [Y, N];
     Unpin "unpin" "`DELETE …/messages/{seq}/pin`" ADMINS, [Y, N];
     UpdateGroup "change the group" "`PATCH /v1/groups/{group}`" ADMINS, [F, N];
+    TakeLease "take the edit lease" "`PUT …/edit-lease`" ADMINS, [F, N];
+    StealLease "take it from its holder" "`PUT …/edit-lease?steal=true`" OWNER, [F, N];
     DeleteGroup "delete the group" "`DELETE /v1/groups/{group}`" OWNER, [F, N];
     CreateChannel "create a channel" "`POST …/channels`" ADMINS, [F, N];
     UpdateChannel "change a channel" "`PATCH /v1/channels/{channel}`" ADMINS, [F, N];

@@ -1,6 +1,6 @@
 //! Why a rule said no.
 
-use super::Timestamp;
+use super::{LeaseHolder, Timestamp};
 
 /// A mutation or a read that the rules refuse. Nothing has happened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +29,12 @@ pub enum Refusal {
     /// The resource is no longer at the version that the caller named.
     #[error("the resource has changed: its version is now {version}")]
     PreconditionFailed { version: u64 },
+    /// Somebody holds the edit lease; perhaps the caller, who did not say so.
+    #[error("the edit lease is held by {}", .0.display_name)]
+    Locked(Box<LeaseHolder>),
+    /// The edit lease that the caller names is not the caller's, or no longer the last one.
+    #[error("the edit lease has been lost")]
+    LeaseLost,
     /// Everything is as asked already, so there is no change to commit. The caller answers
     /// with the present state; nobody sees this as an error.
     #[error("there is nothing to change")]

@@ -269,11 +269,15 @@ impl Appenders {
     }
 
     async fn head(&self, stream: StreamId, memory: &mut Memory) -> Result<Head, StoreError> {
-        if let Some((head, read_at)) = memory.head
-            && read_at.elapsed() < HEAD_LIFETIME
-        {
-            return Ok(head);
-        }
+        let outcome = match memory.head {
+            Some((head, read_at)) if read_at.elapsed() < HEAD_LIFETIME => {
+                self.metrics.caches.count("head", "hit");
+                return Ok(head);
+            }
+            Some(_) => "expired",
+            None => "miss",
+        };
+        self.metrics.caches.count("head", outcome);
         let head = self.store.head(stream).await?;
         memory.head = Some((head, Instant::now()));
         Ok(head)

@@ -992,6 +992,7 @@ pub(crate) async fn what_a_process_has_applied_it_does_not_apply_again(store: Ar
             ord: 0,
             change: Change::GroupUpdated {
                 name: Some(seq.to_string()),
+                lease: None,
             },
         };
         store.append(vec![renamed]).await.unwrap();

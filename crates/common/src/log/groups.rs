@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply_pending;
+use super::metrics::CacheMetrics;
 use crate::bus::{Bus, Control, Delivery};
 use crate::domain::{ChannelId, Group, GroupId, Seq, StreamId};
 use crate::store::{Store, StoreError};
@@ -25,6 +26,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Groups {
     store: Arc<dyn Store>,
     cache: Mutex<Cache>,
+    metrics: CacheMetrics,
 }
 
 #[derive(Default)]
@@ -52,10 +54,11 @@ pub(super) struct Reading<'a> {
 }
 
 impl Groups {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, metrics: CacheMetrics) -> Self {
         Self {
             store,
             cache: Mutex::default(),
+            metrics,
         }
     }
 
@@ -70,13 +73,29 @@ impl Groups {
         group: GroupId,
         at_least: Seq,
     ) -> Result<Option<Arc<Group>>, StoreError> {
-        if let Some((cached, read_at)) = self.cache().groups.get(&group)
-            && cached.applied >= at_least
-            && read_at.elapsed() < LIFETIME
-        {
-            return Ok(Some(cached.clone()));
+        match self.cached(group, at_least) {
+            Some(cached) => Ok(Some(cached)),
+            None => self.read(group).await,
         }
-        self.fresh(group).await
+    }
+
+    fn cached(&self, group: GroupId, at_least: Seq) -> Option<Arc<Group>> {
+        let cached = self.cache().groups.get(&group).cloned();
+        let Some((cached, read_at)) = cached else {
+            self.metrics.count("group", "miss");
+            return None;
+        };
+        let age = read_at.elapsed();
+        if age >= LIFETIME {
+            self.metrics.count("group", "expired");
+            return None;
+        }
+        if cached.applied < at_least {
+            self.metrics.stale(age);
+            return None;
+        }
+        self.metrics.count("group", "hit");
+        Some(cached)
     }
 
     /// The group of a channel, otherwise as [`Groups::get`].
@@ -90,6 +109,8 @@ impl Groups {
         at_least: Seq,
     ) -> Result<Option<Arc<Group>>, StoreError> {
         let known = self.cache().of_channel.get(&channel).copied();
+        let outcome = if known.is_some() { "hit" } else { "miss" };
+        self.metrics.count("channel", outcome);
         let group = match known {
             Some(group) => group,
             None => match self.store.group_of(channel).await? {
@@ -100,12 +121,18 @@ impl Groups {
         self.get(group, at_least).await
     }
 
-    /// A group as the store has it now, all committed entries applied.
+    /// A group as the store has it now, all committed entries applied: for what a cached one
+    /// refuses.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if it could not be read.
     pub async fn fresh(&self, group: GroupId) -> Result<Option<Arc<Group>>, StoreError> {
+        self.metrics.count("group", "reread");
+        self.read(group).await
+    }
+
+    async fn read(&self, group: GroupId) -> Result<Option<Arc<Group>>, StoreError> {
         let reading = self.begin_reading(group);
         let mut state = self.store.group(group).await?;
         let stream = StreamId::Group(group);

@@ -1,9 +1,10 @@
 //! What the log counts and measures.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
@@ -12,6 +13,9 @@ use crate::telemetry::{Buckets, HistogramFamily, Metrics, SECONDS};
 
 /// Sizes of batches; the largest has 256 entries.
 const ENTRIES: Buckets = Buckets::new(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]);
+
+/// Ages of what is remembered for at most 30 s.
+const AGES: Buckets = Buckets::new(&[0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0]);
 
 /// Handles on the metrics. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,6 +27,7 @@ pub(super) struct LogMetrics {
     pub(super) uncertain: Counter,
     pub(super) announcements_waiting: Gauge,
     pub(super) left_to_relay: Counter,
+    pub(super) caches: CacheMetrics,
 }
 
 const OUTCOMES: [&str; 5] = [
@@ -75,6 +80,7 @@ impl LogMetrics {
                 "log_entries_left_to_relay",
                 "Committed entries whose announcing failed or had no room",
             ),
+            caches: CacheMetrics::register(metrics),
         }
     }
 
@@ -98,6 +104,59 @@ impl LogMetrics {
         let seconds = self.appends.get_or_create(&Outcome { outcome });
         seconds.observe(started.elapsed().as_secs_f64());
         answer
+    }
+}
+
+/// What a process remembers, and how good its memory is.
+#[derive(Debug, Clone)]
+pub(super) struct CacheMetrics {
+    lookups: Family<Lookup, Counter>,
+    staleness: Histogram,
+}
+
+/// Caches and what may come of looking something up in them.
+const LOOKUPS: [(&str, &[&str]); 3] = [
+    ("group", &["hit", "miss", "expired", "stale", "reread"]),
+    ("channel", &["hit", "miss"]),
+    ("head", &["hit", "miss", "expired"]),
+];
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Lookup {
+    cache: &'static str,
+    outcome: &'static str,
+}
+
+impl CacheMetrics {
+    fn register(metrics: &Metrics) -> Self {
+        let lookups = metrics.counters(
+            "log_cache_lookups",
+            "What was looked up in a process's memory, by what came of it",
+        );
+        for (cache, outcomes) in LOOKUPS {
+            for outcome in outcomes {
+                drop(lookups.get_or_create(&Lookup { cache, outcome }));
+            }
+        }
+        Self {
+            lookups,
+            staleness: metrics.histogram(
+                "log_group_staleness_seconds",
+                "How long ago a group had been read that a fence found too old",
+                AGES,
+            ),
+        }
+    }
+
+    pub(super) fn count(&self, cache: &'static str, outcome: &'static str) {
+        let lookup = Lookup { cache, outcome };
+        self.lookups.get_or_create(&lookup).inc();
+    }
+
+    /// A fence has found a group too old that was read so long ago.
+    pub(super) fn stale(&self, age: Duration) {
+        self.count("group", "stale");
+        self.staleness.observe(age.as_secs_f64());
     }
 }
 

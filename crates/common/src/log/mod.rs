@@ -107,7 +107,7 @@ impl Log {
         let appending = TaskTracker::new();
         let background = TaskTracker::new();
         let stopping = CancellationToken::new();
-        let groups = Arc::new(Groups::new(store.clone()));
+        let groups = Arc::new(Groups::new(store.clone(), metrics.caches.clone()));
         background.spawn_on(
             tasks.watched(
                 "hints about groups",

@@ -1,11 +1,14 @@
 //! The log's contract over the embedded store, and what its cache of groups keeps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::contract::log_contract;
 use super::groups::Groups;
+use super::metrics::LogMetrics;
 use crate::domain::{Group, GroupId, GroupKind, Seq, Timestamp};
 use crate::store::{SqliteStore, Store};
+use crate::telemetry::Metrics;
 
 /// A folder that goes with the test.
 struct Folder(std::path::PathBuf);
@@ -34,6 +37,7 @@ fn group(id: GroupId, applied: Seq) -> Arc<Group> {
         version: 1,
         applied,
         deleted: false,
+        lease: None,
         members: [].into(),
         channels: [].into(),
     })
@@ -48,7 +52,10 @@ async fn a_group_that_was_read_before_a_hint_is_not_kept() {
         (None, 1, true),
         (Some(Seq::MAX), 2, false),
     ] {
-        let groups = Groups::new(store.clone());
+        let groups = Groups::new(
+            store.clone(),
+            LogMetrics::register(&Metrics::default()).caches,
+        );
         let id = GroupId::generate();
         let reading = groups.begin_reading(id);
         let slower = groups.begin_reading(id);
@@ -68,5 +75,37 @@ async fn a_group_that_was_read_before_a_hint_is_not_kept() {
         // The next read begins anew.
         groups.begin_reading(id).keep(&group(id, 1));
         assert!(groups.get(id, 0).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn look_ups_of_groups_are_counted_by_what_comes_of_them() {
+    let (store, _folder) = fresh_store().await.unwrap();
+    let metrics = Metrics::default();
+    let groups = Groups::new(store, LogMetrics::register(&metrics).caches);
+    let id = GroupId::generate();
+    assert_eq!(groups.get(id, 0).await.unwrap(), None);
+    groups.begin_reading(id).keep(&group(id, 3));
+    assert!(groups.get(id, 3).await.unwrap().is_some());
+    assert_eq!(groups.get(id, 4).await.unwrap(), None);
+    groups.fresh(id).await.unwrap();
+    tokio::time::pause();
+    groups.begin_reading(id).keep(&group(id, 3));
+    tokio::time::advance(Duration::from_secs(30)).await;
+    tokio::time::resume();
+    groups.get(id, 3).await.unwrap();
+    let text = metrics.encode();
+    for line in [
+        "cache_lookups_total{cache=\"group\",outcome=\"miss\"} 1",
+        "cache_lookups_total{cache=\"group\",outcome=\"hit\"} 1",
+        "cache_lookups_total{cache=\"group\",outcome=\"stale\"} 1",
+        "cache_lookups_total{cache=\"group\",outcome=\"reread\"} 1",
+        "cache_lookups_total{cache=\"group\",outcome=\"expired\"} 1",
+        "group_staleness_seconds_count 1",
+    ] {
+        assert!(
+            text.contains(&format!("tidings_log_{line}\n")),
+            "{line} in {text}"
+        );
     }
 }

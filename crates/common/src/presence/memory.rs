@@ -7,15 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{ACKS_KEPT, Acks, MAX_STREAMS, PresenceError, Tickets};
+use super::{ACKS_KEPT, Acks, Claim, Grant, Holding, Leases, MAX_STREAMS, PresenceError, Tickets};
 use crate::clock::Clock;
-use crate::domain::{Cursor, SessionId, Timestamp};
+use crate::domain::{Cursor, SessionId, StreamId, Timestamp};
 
 /// Used tickets remembered at once. Beyond, [`Tickets::redeem`] does not know.
 const MAX_TICKETS: usize = 1_000_000;
 /// Positions remembered at once, of all sessions together (a session counts as one more; some
 /// 100 MB). Beyond, nothing is recorded until others have expired.
 const MAX_POSITIONS: usize = 1_000_000;
+/// Edit leases held at once. Beyond, none is given.
+const MAX_LEASES: usize = 100_000;
 /// Expired entries stay for at most this much longer.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
@@ -26,6 +28,8 @@ pub struct MemoryPresence {
     clock: Arc<dyn Clock>,
     tickets: Mutex<Expiring<Uuid, ()>>,
     acks: Mutex<Expiring<SessionId, Cursor>>,
+    /// With the claim of who holds it, as of when it was new.
+    leases: Mutex<Expiring<StreamId, Claim>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,7 @@ impl MemoryPresence {
             acks: Mutex::new(Expiring::with_limit(MAX_POSITIONS, |cursor| {
                 1 + cursor.len()
             })),
+            leases: Mutex::new(Expiring::with_limit(MAX_LEASES, |_| 1)),
         }
     }
 }
@@ -83,6 +88,56 @@ impl Acks for MemoryPresence {
     }
 }
 
+#[async_trait]
+impl Leases for MemoryPresence {
+    async fn take(
+        &self,
+        stream: StreamId,
+        claim: Claim,
+        lifetime: Duration,
+        steal: bool,
+    ) -> Result<Grant, PresenceError> {
+        let now = self.clock.now();
+        let mut leases = lock(&self.leases);
+        let held = leases.get_until(&stream, now);
+        let (claim, grant) = match held {
+            Some((held, _)) if held.session == claim.session => (*held, Grant::Renewed),
+            Some((held, until)) if !steal => {
+                return Ok(Grant::Refused(holding(held, until, now)));
+            }
+            _ => (claim, Grant::New),
+        };
+        leases.insert(stream, claim, now, lifetime)?;
+        Ok(grant)
+    }
+
+    async fn holding(&self, stream: StreamId) -> Result<Option<Holding>, PresenceError> {
+        let now = self.clock.now();
+        let leases = lock(&self.leases);
+        let held = leases.get_until(&stream, now);
+        Ok(held.map(|(held, until)| holding(held, until, now)))
+    }
+
+    async fn give_back(&self, stream: StreamId, session: SessionId) -> Result<(), PresenceError> {
+        let now = self.clock.now();
+        let mut leases = lock(&self.leases);
+        let own = leases.get(&stream, now).map(|held| held.session) == Some(session);
+        if own {
+            leases.remove(&stream, now);
+        }
+        Ok(())
+    }
+}
+
+fn holding(held: &Claim, until: Timestamp, now: Timestamp) -> Holding {
+    Holding {
+        session: held.session,
+        user: held.user,
+        since: held.now,
+        rest: Duration::from_millis(until.millis_since(now)),
+    }
+}
+
 /// A map whose entries go some time after they were put in.
 #[derive(Debug)]
 struct Expiring<K, V> {
@@ -106,8 +161,12 @@ impl<K: Eq + std::hash::Hash, V> Expiring<K, V> {
     }
 
     fn get(&self, key: &K, now: Timestamp) -> Option<&V> {
+        self.get_until(key, now).map(|(value, _)| value)
+    }
+
+    fn get_until(&self, key: &K, now: Timestamp) -> Option<(&V, Timestamp)> {
         let (value, expires_at) = self.entries.get(key)?;
-        (now < *expires_at).then_some(value)
+        (now < *expires_at).then_some((value, *expires_at))
     }
 
     fn remove(&mut self, key: &K, now: Timestamp) -> Option<V> {

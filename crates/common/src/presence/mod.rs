@@ -1,5 +1,6 @@
-//! What is known of people and their connections beyond the log: here, tickets that were used
-//! and positions that devices have acknowledged. All of it may be lost without losing data.
+//! What is known of people and their connections beyond the log: here, tickets that were used,
+//! positions that devices have acknowledged, and until when who may edit. All of it may be lost
+//! without losing data.
 //!
 //! There are no counters: nothing counts across processes until rates are limited.
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::domain::{Cursor, SessionId};
+use crate::domain::{Cursor, SessionId, StreamId, Timestamp, UserId};
 
 /// Streams remembered per session. Beyond, new ones are passed over.
 const MAX_STREAMS: usize = 4_096;
@@ -57,10 +58,72 @@ pub trait Acks: Send + Sync {
     async fn acknowledged(&self, session: SessionId) -> Result<Cursor, PresenceError>;
 }
 
-/// All roles, as every implementation has them.
-pub trait Presence: Tickets + Acks {}
+/// Who may renew an edit lease, and until when. Named by the stream of what is edited. That a
+/// lease was taken, and what fences it, stands in the log: see [`crate::domain::Lease`].
+#[async_trait]
+pub trait Leases: Send + Sync {
+    /// Gives `claim` the lease until `lifetime` from now, if nobody has it, the same session
+    /// does (which keeps its `since`), or with `steal`. Of concurrent callers one gets it.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError`]: not known; it may have been given.
+    async fn take(
+        &self,
+        stream: StreamId,
+        claim: Claim,
+        lifetime: Duration,
+        steal: bool,
+    ) -> Result<Grant, PresenceError>;
 
-impl<T: Tickets + Acks> Presence for T {}
+    /// Who has the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError`]: not known.
+    async fn holding(&self, stream: StreamId) -> Result<Option<Holding>, PresenceError>;
+
+    /// Ends the lease if this session has it.
+    ///
+    /// # Errors
+    ///
+    /// [`PresenceError`]: not known; it may have ended.
+    async fn give_back(&self, stream: StreamId, session: SessionId) -> Result<(), PresenceError>;
+}
+
+/// Who asks for an edit lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub session: SessionId,
+    pub user: UserId,
+    /// By the clock of the process that asks.
+    pub now: Timestamp,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    New,
+    /// The session had it already.
+    Renewed,
+    /// Somebody else has it.
+    Refused(Holding),
+}
+
+/// An edit lease that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    pub session: SessionId,
+    pub user: UserId,
+    /// When it was claimed, by the claimant's clock.
+    pub since: Timestamp,
+    pub rest: Duration,
+}
+
+/// All roles, as every implementation has them.
+pub trait Presence: Tickets + Acks + Leases {}
+
+impl<T: Tickets + Acks + Leases> Presence for T {}
 
 /// The presence store did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! What an entry does to the state. Pure; the stores only carry it out.
 
 use crate::domain::{
-    Ban, Change, ChannelId, Entry, GroupId, GroupKind, Invite, InviteId, Mentions, Place, Role,
-    Seq, Session, SessionId, StreamId, Timestamp, UserId,
+    Ban, Change, ChannelId, Entry, GroupId, GroupKind, Invite, InviteId, Lease, Mentions, Place,
+    Role, Seq, Session, SessionId, StreamId, Timestamp, UserId,
 };
 
 /// One change of state, guarded by the position last applied to what it changes
@@ -35,6 +35,11 @@ pub enum StateChange {
     RenameGroup {
         group: GroupId,
         name: String,
+    },
+    /// Which edit lease was taken last; None: it is over.
+    SetLease {
+        group: GroupId,
+        lease: Option<Lease>,
     },
     /// Members and channels stay as they are; no list shows them any more.
     DeleteGroup {
@@ -211,10 +216,13 @@ fn of_group(group: GroupId, entry: &Entry) -> Vec<StateChange> {
                 changes.push(create_channel(group, *channel, name, entry.at));
             }
         }
-        Change::GroupUpdated { name: Some(name) } => changes.push(StateChange::RenameGroup {
-            group,
-            name: name.clone(),
-        }),
+        Change::GroupUpdated { name, lease } => {
+            changes.extend(
+                name.clone()
+                    .map(|name| StateChange::RenameGroup { group, name }),
+            );
+            changes.extend(outside(group, *lease));
+        }
         Change::GroupDeleted => changes.push(StateChange::DeleteGroup { group }),
         Change::MemberAdded {
             user,
@@ -263,12 +271,16 @@ fn of_group(group: GroupId, entry: &Entry) -> Vec<StateChange> {
             channel,
             name,
             slow_mode_secs,
-        } => changes.push(StateChange::UpdateChannel {
-            group,
-            channel: *channel,
-            name: name.clone(),
-            slow_mode_secs: *slow_mode_secs,
-        }),
+            lease,
+        } => {
+            changes.push(StateChange::UpdateChannel {
+                group,
+                channel: *channel,
+                name: name.clone(),
+                slow_mode_secs: *slow_mode_secs,
+            });
+            changes.extend(outside(group, *lease));
+        }
         Change::ChannelDeleted { channel } => changes.push(StateChange::DeleteChannel {
             group,
             channel: *channel,
@@ -291,10 +303,29 @@ fn of_group(group: GroupId, entry: &Entry) -> Vec<StateChange> {
             group,
             invite: *invite,
         }),
+        Change::LeaseAcquired { session } => {
+            let lease = entry.actor.map(|user| Lease {
+                token: entry.seq,
+                session: *session,
+                user,
+                since: entry.at,
+            });
+            changes.push(StateChange::SetLease { group, lease });
+        }
+        Change::LeaseReleased { .. } => {
+            changes.push(StateChange::SetLease { group, lease: None });
+        }
         _ => {}
     }
     changes.push(StateChange::GroupApplied { group, members });
     changes
+}
+
+/// A change of settings without a lease ends the one that had run out.
+fn outside(group: GroupId, lease: Option<Seq>) -> Option<StateChange> {
+    lease
+        .is_none()
+        .then_some(StateChange::SetLease { group, lease: None })
 }
 
 fn of_channel(channel: ChannelId, entry: &Entry) -> Vec<StateChange> {

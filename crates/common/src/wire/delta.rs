@@ -113,9 +113,10 @@ fn object(value: Value) -> Map<String, Value> {
 
 fn data_of(entry: &Entry) -> Option<Value> {
     let data = match &entry.change {
-        Change::SessionCreated { session, .. } | Change::SessionRevoked { session } => {
-            json!({ "session": session })
-        }
+        Change::SessionCreated { session, .. }
+        | Change::SessionRevoked { session }
+        | Change::LeaseAcquired { session }
+        | Change::LeaseReleased { session } => json!({ "session": session }),
         Change::UserUpdated { display_name } => json!({ "display_name": display_name }),
         Change::ReadMoved { channel, seq, .. } => json!({ "channel": channel, "seq": seq }),
         Change::GroupCreated {
@@ -132,13 +133,12 @@ fn data_of(entry: &Entry) -> Option<Value> {
                 .map(|(id, name)| json!({ "id": id, "name": name }))
                 .collect::<Vec<_>>(),
         }),
-        Change::GroupUpdated { name } => {
-            let mut data = Map::new();
+        Change::GroupUpdated { name, lease } => {
+            let mut data = json!({ "version": entry.seq, "lease": lease });
             if let Some(name) = name {
-                data.insert("name".to_owned(), json!(name));
+                data["name"] = json!(name);
             }
-            data.insert("version".to_owned(), json!(entry.seq));
-            Value::Object(data)
+            data
         }
         Change::GroupDeleted => json!({}),
         Change::MemberAdded {
@@ -168,8 +168,9 @@ fn data_of(entry: &Entry) -> Option<Value> {
             channel,
             name,
             slow_mode_secs,
+            lease,
         } => {
-            let mut data = json!({ "id": channel, "name": name });
+            let mut data = json!({ "id": channel, "name": name, "lease": lease });
             if let Some(secs) = slow_mode_secs {
                 data["slow_mode_secs"] = json!(secs);
             }

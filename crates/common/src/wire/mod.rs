@@ -16,7 +16,8 @@ pub use request::{
     UpdateGroup, UpdateMember, UpdateUser,
 };
 pub use resource::{
-    Ban, Bucket, BucketsCompared, Channel, ChannelRef, Group, Invite, InvitePreview, List, Member,
-    Message, Quote, Reaction, Reactor, RealtimeTicket, Session, Tokens, User,
+    Ban, Bucket, BucketsCompared, Channel, ChannelRef, EditLease, Group, Invite, InvitePreview,
+    LeaseRef, List, Member, Message, Quote, Reaction, Reactor, RealtimeTicket, Session, Tokens,
+    User,
 };
 pub use sync::{PollRequest, Reset, ResetReason, SyncAnswer, SyncRequest};

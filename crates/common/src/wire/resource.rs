@@ -79,8 +79,43 @@ pub struct Group {
     pub role: &'static str,
     pub member_count: u64,
     pub channels: Vec<ChannelRef>,
+    /// Whose session took the edit lease last, unless it is over by what the log says. It may
+    /// have run out: `GET …/edit-lease` tells whether somebody holds it.
+    pub lease: Option<LeaseRef>,
     #[schema(format = DateTime)]
     pub created_at: String,
+}
+
+/// Who has taken an edit lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LeaseRef {
+    /// Position of the `lease.acquired`.
+    pub token: Seq,
+    #[schema(value_type = Uuid)]
+    pub session: SessionId,
+    #[schema(value_type = Uuid)]
+    pub user: UserId,
+    #[schema(format = DateTime)]
+    pub since: String,
+}
+
+/// The right of one session to change a group's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EditLease {
+    /// Whose session it is.
+    #[schema(value_type = Uuid)]
+    pub user: UserId,
+    pub display_name: String,
+    #[schema(value_type = Uuid)]
+    pub session: SessionId,
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// When it runs out if it is not renewed. Null, in the answer to a repetition: the session
+    /// does not hold it any more.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// For the header `Edit-Lease` of changes.
+    pub token: Seq,
 }
 
 /// A channel inside its group, and how it stands to the caller.
@@ -340,6 +375,7 @@ impl Group {
             role: membership.role.as_str(),
             member_count: membership.member_count,
             channels: channels.collect(),
+            lease: membership.lease.map(LeaseRef::from),
             created_at: membership.created_at.to_string(),
         }
     }
@@ -352,6 +388,17 @@ impl From<(UserId, domain::Member)> for Member {
             role: member.role.as_str(),
             joined_at: member.joined_at.to_string(),
             muted_until: member.muted_until.map(|until| until.to_string()),
+        }
+    }
+}
+
+impl From<domain::Lease> for LeaseRef {
+    fn from(lease: domain::Lease) -> Self {
+        Self {
+            token: lease.token,
+            session: lease.session,
+            user: lease.user,
+            since: lease.since.to_string(),
         }
     }
 }

@@ -21,7 +21,14 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         "{other group}",
         "{channel}",
     ] {
-        for rest in ["", "/members", "/bans", "/bans/{user}", "/invites"] {
+        for rest in [
+            "",
+            "/members",
+            "/bans",
+            "/bans/{user}",
+            "/invites",
+            "/edit-lease",
+        ] {
             let path = format!("/v1/groups/{id}{rest}");
             cases.push(Case::get(&path, 404, "not_found"));
         }
@@ -34,6 +41,9 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
             (Method::DELETE, "/bans/{other user}"),
             (Method::DELETE, "/members/{user}/mute"),
             (Method::POST, "/invites"),
+            (Method::PUT, "/edit-lease"),
+            (Method::PUT, "/edit-lease?steal=true"),
+            (Method::DELETE, "/edit-lease"),
             (Method::DELETE, "/invites/{unknown}"),
         ] {
             let path = format!("{path}{rest}");

@@ -181,8 +181,11 @@ impl Matching<'_> {
     /// That the acknowledged can be matched, and that the entries can, is enough for both
     /// together (Mendelsohn and Dulmage).
     fn slot(&mut self, name: &str, entries: &[u64], asked: &[Asked]) {
-        let is_ok = |one: &&Asked| self.history.operations[one.index].is_ok();
-        let acknowledged: Vec<Asked> = asked.iter().filter(is_ok).copied().collect();
+        let is_in_log = |one: &&Asked| {
+            let operation = &self.history.operations[one.index];
+            operation.is_ok() && !operation.is_renewal()
+        };
+        let acknowledged: Vec<Asked> = asked.iter().filter(is_in_log).copied().collect();
         let found = assign(entries, &acknowledged);
         for (index, seq) in assign(entries, asked) {
             self.matched.set(index, name, seq);
@@ -273,6 +276,8 @@ impl Slot {
                 Self::new(what, [actor, &message.to_string()])
             }
             Change::RenameGroup { name, .. } => Self::new("name", ["group", name]),
+            Change::TakeLease { session, .. } => Self::new("take lease", [actor, session]),
+            Change::GiveBackLease { session, .. } => Self::new("end lease", [actor, session]),
             Change::PutMember { user, role, .. } | Change::SetRole { user, role, .. } => {
                 Self::new("role", [actor, user, role])
             }
@@ -303,6 +308,8 @@ impl Slot {
             "message.pinned" => Self::new("pin", [actor, &message]),
             "message.unpinned" => Self::new("unpin", [actor, &message]),
             "group.updated" => Self::new("name", ["group", text("name")]),
+            "lease.acquired" => Self::new("take lease", [actor, text("session")]),
+            "lease.released" => Self::new("end lease", [actor, text("session")]),
             "member.added" | "member.updated" => {
                 Self::new("role", [actor, text("user"), text("role")])
             }

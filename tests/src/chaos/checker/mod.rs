@@ -5,6 +5,7 @@
 
 mod access;
 mod contents;
+mod leases;
 mod log;
 mod marks;
 mod matching;
@@ -133,6 +134,8 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(state::devices_end_fresh(&case));
     findings.extend(state::no_lost_update(&case));
     findings.extend(contents::no_lost_update(&case));
+    findings.extend(leases::fence_changes(&case));
+    findings.extend(leases::hold_others_up(&case));
     findings.extend(state::refused_for_a_reason(&case));
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(marks::follow_from_the_log(&case, truth));

@@ -92,7 +92,8 @@ fn exceeds(roles: &Roles, entry: &Delta) -> Option<(Option<Role>, Role)> {
     let user = entry.data["user"].as_str().unwrap_or_default();
     let has = roles.get(actor).copied();
     let needed = match &*entry.kind {
-        "group.updated" | "channel.created" | "channel.updated" | "channel.deleted" => Role::Admin,
+        "lease.acquired" | "group.updated" | "channel.created" | "channel.updated"
+        | "channel.deleted" => Role::Admin,
         "member.added" if given(entry) == Role::Member => Role::Admin,
         // With a key, who has the role already may get it again from an admin.
         "member.updated" if roles.get(user) == Some(&given(entry)) => Role::Admin,

@@ -155,6 +155,7 @@ fn group_differs(id: &str, group: &Group, stream: &Stream) -> Vec<String> {
     let said = added_up(stream);
     for (what, shown, said) in [
         ("members", json!(group.members), json!(said.members)),
+        ("edit lease", group.lease.clone(), said.lease.clone()),
         ("mutes", json!(group.muted), json!(said.muted)),
         ("bans", bans(group), bans(&said)),
     ] {

@@ -72,6 +72,7 @@ fn group(kind: GroupKind, members: &[(UserId, Role)]) -> Group {
         version: 1,
         applied: 1,
         deleted: false,
+        lease: None,
         members: members.collect(),
         channels: BTreeMap::new(),
     }

@@ -148,6 +148,7 @@ impl Operation {
                 }
                 Ok(Change::GroupUpdated {
                     name: Some(name.clone()),
+                    lease: None,
                 })
             }
             What::Add(user) => {

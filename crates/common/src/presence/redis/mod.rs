@@ -2,8 +2,8 @@
 //!
 //! Connections are made when they are needed and looked at before they are used, so a Redis
 //! that was away is reached at the first call after its return. Every key has a life of its
-//! own; losing all of them costs a second use of tickets made in the last 30 s and a push
-//! notification too many. Nothing outside this module knows Redis.
+//! own; losing all of them costs a second use of tickets made in the last 30 s, a push
+//! notification too many, and those who edit their leases. Nothing outside this module knows Redis.
 
 #[cfg(test)]
 mod tests;
@@ -17,8 +17,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::{ACKS_KEPT, Acks, MAX_STREAMS, PresenceError, Tickets};
-use crate::domain::{Cursor, SessionId};
+use super::{ACKS_KEPT, Acks, Claim, Grant, Holding, Leases, MAX_STREAMS, PresenceError, Tickets};
+use crate::domain::{Cursor, SessionId, StreamId, Timestamp};
 
 /// The longest that a call takes, connecting included: upgrades wait for it.
 const DEADLINE: Duration = Duration::from_millis(800);
@@ -29,6 +29,9 @@ const CONNECTIONS: usize = 16;
 const CLOCK_MARGIN: Duration = Duration::from_secs(30);
 
 const RECORD: &str = include_str!("record.lua");
+const TAKE_LEASE: &str = include_str!("take_lease.lua");
+const READ_LEASE: &str = include_str!("read_lease.lua");
+const END_LEASE: &str = include_str!("end_lease.lua");
 
 /// Presence for several processes. Lives are counted by the clock of Redis.
 #[derive(Debug)]
@@ -80,6 +83,10 @@ impl RedisPresence {
 
     fn acks(&self, session: SessionId) -> String {
         format!("{}:acks:{session}", self.prefix)
+    }
+
+    fn lease(&self, stream: StreamId) -> String {
+        format!("{}:lease:{stream}", self.prefix)
     }
 
     /// Sends one command. It may take effect though this fails.
@@ -135,6 +142,56 @@ impl Acks for RedisPresence {
         // After a downgrade there may be streams of a kind that is not known here.
         Ok(positions.into_iter().filter_map(known).collect())
     }
+}
+
+#[async_trait]
+impl Leases for RedisPresence {
+    async fn take(
+        &self,
+        stream: StreamId,
+        claim: Claim,
+        lifetime: Duration,
+        steal: bool,
+    ) -> Result<Grant, PresenceError> {
+        let mut command = cmd("EVAL");
+        command.arg(TAKE_LEASE).arg(1).arg(self.lease(stream));
+        command.arg(claim.session.to_string());
+        command.arg(claim.user.to_string());
+        command.arg(claim.now.as_millis());
+        command.arg(millis(lifetime)).arg(u8::from(steal));
+        let (had, held): (Option<bool>, StoredLease) = self.call(command).await?;
+        Ok(match had {
+            Some(true) => Grant::Renewed,
+            Some(false) => Grant::New,
+            None => Grant::Refused(read_lease(held)?),
+        })
+    }
+
+    async fn holding(&self, stream: StreamId) -> Result<Option<Holding>, PresenceError> {
+        let mut command = cmd("EVAL");
+        command.arg(READ_LEASE).arg(1).arg(self.lease(stream));
+        let held: Option<StoredLease> = self.call(command).await?;
+        held.map(read_lease).transpose()
+    }
+
+    async fn give_back(&self, stream: StreamId, session: SessionId) -> Result<(), PresenceError> {
+        let mut command = cmd("EVAL");
+        command.arg(END_LEASE).arg(1).arg(self.lease(stream));
+        command.arg(session.to_string());
+        self.call(command).await
+    }
+}
+
+/// Session, user, since when, and the rest of its life in milliseconds.
+type StoredLease = (String, String, i64, u64);
+
+fn read_lease((session, user, since, rest): StoredLease) -> Result<Holding, PresenceError> {
+    Ok(Holding {
+        session: session.parse().map_err(unavailable)?,
+        user: user.parse().map_err(unavailable)?,
+        since: Timestamp::from_millis(since),
+        rest: Duration::from_millis(rest),
+    })
 }
 
 fn millis(duration: Duration) -> u64 {

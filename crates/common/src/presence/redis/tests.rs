@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::super::contract::presence_contract;
 use super::{ACKS_KEPT, CLOCK_MARGIN, CONNECTIONS, RedisPresence};
-use crate::domain::{Cursor, SessionId, StreamId, UserId};
-use crate::presence::{Acks as _, Presence, Tickets as _};
+use crate::domain::{Cursor, GroupId, SessionId, StreamId, Timestamp, UserId};
+use crate::presence::{Acks as _, Claim, Grant, Leases as _, Presence, Tickets as _};
 
 const LIFETIME: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -49,21 +49,36 @@ async fn fresh_presence() -> Option<Arc<dyn Presence>> {
 
 presence_contract!(fresh_presence);
 
+fn claim(session: SessionId) -> Claim {
+    Claim {
+        session,
+        user: UserId::generate(),
+        now: Timestamp::from_millis(1),
+    }
+}
+
 #[tokio::test]
 async fn every_key_has_a_life_and_the_prefix() {
     let Some(presence) = shared() else { return };
     let session = SessionId::generate();
     let cursor = Cursor::from([(StreamId::User(UserId::generate()), 4)]);
+    let group = StreamId::Group(GroupId::generate());
     presence.redeem(Uuid::now_v7(), LIFETIME).await.unwrap();
     presence.record(session, &cursor).await.unwrap();
+    presence
+        .take(group, claim(session), LIFETIME, false)
+        .await
+        .unwrap();
 
     let mut keys = cmd("KEYS");
     keys.arg(format!("{}:*", presence.prefix));
     let keys: Vec<String> = presence.call(keys).await.unwrap();
-    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert_eq!(keys.len(), 3, "{keys:?}");
     for key in keys {
         let most = if key.contains(":ticket:") {
             LIFETIME + CLOCK_MARGIN
+        } else if key.contains(":lease:") {
+            LIFETIME
         } else {
             ACKS_KEPT
         };
@@ -285,4 +300,15 @@ async fn losing_all_keys_does_no_harm() {
     let cursor = Cursor::from([(stream, 3)]);
     presence.record(session, &cursor).await.unwrap();
     assert_eq!(presence.acknowledged(session).await.unwrap(), cursor);
+
+    let group = StreamId::Group(GroupId::generate());
+    let take = async |session| {
+        let taken = presence.take(group, claim(session), LIFETIME, false);
+        taken.await.unwrap()
+    };
+    assert_eq!(take(session).await, Grant::New);
+    let _: String = presence.call(cmd("FLUSHALL")).await.unwrap();
+    assert_eq!(presence.holding(group).await.unwrap(), None);
+    assert_eq!(take(SessionId::generate()).await, Grant::New);
+    assert!(matches!(take(session).await, Grant::Refused(_)));
 }

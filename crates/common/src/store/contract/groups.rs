@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::fixture::{apply, at, check_both_ways, commit};
 use crate::domain::{
-    Change, Channel, ChannelId, Entry, Group, GroupId, GroupKind, Member, Membership, Role,
-    StreamId, UserId,
+    Change, Channel, ChannelId, Entry, Group, GroupId, GroupKind, Lease, Member, Membership, Role,
+    SessionId, StreamId, UserId,
 };
 use crate::store::{IdWindow, Store};
 
@@ -60,6 +60,7 @@ fn renamed(channel: ChannelId, name: String) -> Change {
         channel,
         name,
         slow_mode_secs: None,
+        lease: None,
     }
 }
 
@@ -95,6 +96,7 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
         version: 1,
         applied: 1,
         deleted: false,
+        lease: None,
         members: members.iter().copied().collect(),
         channels: BTreeMap::from([(example.channel, channel.clone())]),
     };
@@ -107,6 +109,7 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
         version: 1,
         role: Role::Owner,
         member_count: 2,
+        lease: None,
         channels: vec![channel],
     };
     let found = example.membership(&*store, users[0]).await;
@@ -144,6 +147,7 @@ pub(in crate::store) async fn a_name_changes_with_the_version(store: Arc<dyn Sto
     assert_eq!((group.version, group.applied), (1, 2), "not by a member");
     let rename = |name: &str| Change::GroupUpdated {
         name: Some(name.to_owned()),
+        lease: None,
     };
     let second = example.commit(&*store, rename("second")).await;
     example.commit(&*store, rename("third")).await;
@@ -153,13 +157,79 @@ pub(in crate::store) async fn a_name_changes_with_the_version(store: Arc<dyn Sto
     assert_eq!((group.version, group.applied), (4, 4));
     // Settings that changed in nothing we know leave all but `applied`.
     example
-        .commit(&*store, Change::GroupUpdated { name: None })
+        .commit(
+            &*store,
+            Change::GroupUpdated {
+                name: None,
+                lease: None,
+            },
+        )
         .await;
     let group = example.read(&*store).await;
     assert_eq!((group.version, group.applied), (4, 5));
     let membership = example.membership(&*store, users[1]).await.unwrap();
     assert_eq!(membership.name.as_deref(), Some("third"));
     assert_eq!(membership.version, 4);
+}
+
+pub(in crate::store) async fn an_edit_lease_lasts_until_the_log_says_otherwise(
+    store: Arc<dyn Store>,
+) {
+    let users = users(1);
+    let (example, _) = Example::create(&*store, &users).await;
+    let (one, other) = (SessionId::generate(), SessionId::generate());
+    let held = async || {
+        let lease = example.read(&*store).await.lease;
+        let membership = example.membership(&*store, users[0]).await.unwrap();
+        assert_eq!(membership.lease, lease);
+        assert_eq!(membership.version, example.read(&*store).await.version);
+        lease
+    };
+    let taken = async |session| {
+        let taken = Change::LeaseAcquired { session };
+        let entry = example.commit(&*store, taken).await;
+        let lease = Lease {
+            token: entry.seq,
+            session,
+            user: entry.actor.unwrap(),
+            since: entry.at,
+        };
+        assert_eq!(held().await, Some(lease));
+        (entry, lease)
+    };
+    let renamed_under = |lease| Change::GroupUpdated {
+        name: Some("another".to_owned()),
+        lease,
+    };
+    assert_eq!(held().await, None);
+    let (first, _) = taken(one).await;
+    assert_eq!(example.read(&*store).await.version, 1, "no setting");
+    let (second, lease) = taken(other).await;
+    let under = renamed_under(Some(lease.token));
+    let under = example.commit(&*store, under).await;
+    for late in [&first, &second, &under] {
+        apply(&*store, late).await;
+        assert_eq!(held().await, Some(lease));
+    }
+    let session = other;
+    let given_back = Change::LeaseReleased { session };
+    let given_back = example.commit(&*store, given_back).await;
+    assert_eq!(held().await, None);
+    apply(&*store, &second).await;
+    assert_eq!(held().await, None);
+    // A change without a lease ends one that has run out, of the group as of a channel.
+    taken(one).await;
+    let without = example.commit(&*store, renamed_under(None)).await;
+    assert_eq!(held().await, None);
+    taken(one).await;
+    let channel = renamed(example.channel, "elsewhere".to_owned());
+    example.commit(&*store, channel).await;
+    assert_eq!(held().await, None);
+    let (_, lease) = taken(other).await;
+    for late in [&given_back, &without, &first] {
+        apply(&*store, late).await;
+        assert_eq!(held().await, Some(lease));
+    }
 }
 
 pub(in crate::store) async fn members_come_and_go_and_come_back(store: Arc<dyn Store>) {
@@ -259,7 +329,9 @@ pub(in crate::store) async fn a_deleted_group_is_in_no_list(store: Arc<dyn Store
     let users = users(2);
     let (example, _) = Example::create(&*store, &users).await;
     let name = Some("late".to_owned());
-    let late = example.commit(&*store, Change::GroupUpdated { name }).await;
+    let lease = None;
+    let late = Change::GroupUpdated { name, lease };
+    let late = example.commit(&*store, late).await;
     example.commit(&*store, Change::GroupDeleted).await;
     apply(&*store, &late).await;
 
@@ -290,7 +362,13 @@ pub(in crate::store) async fn applying_again_changes_nothing(store: Arc<dyn Stor
     let name = || "another".to_owned();
     let changes = [
         Change::member_added(user, Role::Member),
-        Change::GroupUpdated { name: Some(name()) },
+        Change::LeaseAcquired {
+            session: SessionId::generate(),
+        },
+        Change::GroupUpdated {
+            name: Some(name()),
+            lease: Some(3),
+        },
         Change::ChannelCreated {
             channel,
             name: name(),

@@ -104,6 +104,7 @@ macro_rules! store_contract {
             groups {
                 a_group_starts_with_members_and_channels
                 a_name_changes_with_the_version
+                an_edit_lease_lasts_until_the_log_says_otherwise
                 members_come_and_go_and_come_back
                 channels_come_and_go
                 a_deleted_group_is_in_no_list

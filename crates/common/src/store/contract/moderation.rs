@@ -195,6 +195,7 @@ pub(in crate::store) async fn slow_mode_is_a_channels_setting(store: Arc<dyn Sto
         channel,
         name: name.to_owned(),
         slow_mode_secs,
+        lease: None,
     };
     let shown = async || {
         let group = example.store.group(example.group).await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::fixture::{all, apply, channel, channel_id, edit, run, text};
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Group, GroupId, GroupKind, Head, Key, MessageState,
-    ReactionCount, Role, StreamId, Timestamp, UserId,
+    ReactionCount, Role, SessionId, StreamId, Timestamp, UserId,
 };
 use crate::store::{IdWindow, Store};
 
@@ -126,6 +126,7 @@ fn affairs(stream: StreamId, users: &[UserId], channel: ChannelId) -> Vec<Entry>
         changes.push(Change::member_added(user, role));
         changes.push(Change::GroupUpdated {
             name: Some(name(n)),
+            lease: (n == 1).then_some(9),
         });
         let role = Role::Admin;
         changes.push(Change::MemberUpdated { user, role });
@@ -133,6 +134,7 @@ fn affairs(stream: StreamId, users: &[UserId], channel: ChannelId) -> Vec<Entry>
             channel,
             name: name(n),
             slow_mode_secs: (n % 2 == 0).then_some(60),
+            lease: None,
         });
         changes.push(Change::MemberRemoved { user: users[1] });
         let (user, role) = (users[1], Role::Member);
@@ -144,6 +146,8 @@ fn affairs(stream: StreamId, users: &[UserId], channel: ChannelId) -> Vec<Entry>
         let (user, was_member) = (users[4], n == 1);
         changes.push(Change::MemberBanned { user, was_member });
         changes.push(Change::MemberUnbanned { user });
+        let session = SessionId::from_bytes([7; 16]);
+        changes.push(Change::LeaseAcquired { session });
     }
     changes.push(Change::MemberRemoved { user: users[2] });
     run(stream, Head::default(), changes)
@@ -157,18 +161,21 @@ async fn outline(store: &dyn Store, group: GroupId, user: UserId) -> String {
         name,
         version,
         applied,
+        lease,
         members,
         channels,
         ..
     } = store.group(group).await.unwrap().unwrap();
     assert_eq!(count.member_count, members.len() as u64);
+    assert_eq!(count.lease, lease);
+    let lease = lease.map(|lease| (lease.token, lease.session, lease.since));
     assert_eq!(listed.len(), members.len());
     let mut channels: Vec<_> = channels
         .into_values()
         .map(|channel| (channel.name, channel.version, channel.slow_mode_secs))
         .collect();
     channels.sort();
-    format!("{name:?} {version} {applied} {members:?} {channels:?}")
+    format!("{name:?} {version} {applied} {lease:?} {members:?} {channels:?}")
 }
 
 pub(in crate::store) async fn who_applies_to_a_group_does_not_matter(store: Arc<dyn Store>) {

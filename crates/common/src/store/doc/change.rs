@@ -37,6 +37,8 @@ pub(in crate::store) enum Change {
     GroupUpdated {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<Seq>,
     },
     #[serde(rename = "group.deleted")]
     GroupDeleted {},
@@ -73,6 +75,8 @@ pub(in crate::store) enum Change {
         name: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         slow_mode_secs: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<Seq>,
     },
     #[serde(rename = "channel.deleted")]
     ChannelDeleted { channel: ChannelId },
@@ -86,6 +90,10 @@ pub(in crate::store) enum Change {
     },
     #[serde(rename = "invite.deleted")]
     InviteDeleted { invite: InviteId },
+    #[serde(rename = "lease.acquired")]
+    LeaseAcquired { session: SessionId },
+    #[serde(rename = "lease.released")]
+    LeaseReleased { session: SessionId },
     #[serde(rename = "members.changed")]
     MembersChanged { gv: Seq },
     #[serde(rename = "message.created")]
@@ -174,7 +182,7 @@ impl From<&domain::Change> for Change {
                 members: members.into_iter().map(Member::from).collect(),
                 channels: channels.into_iter().map(Channel::from).collect(),
             },
-            domain::Change::GroupUpdated { name } => Self::GroupUpdated { name },
+            domain::Change::GroupUpdated { name, lease } => Self::GroupUpdated { name, lease },
             domain::Change::GroupDeleted => Self::GroupDeleted {},
             domain::Change::MemberAdded {
                 user,
@@ -209,10 +217,12 @@ impl From<&domain::Change> for Change {
                 channel,
                 name,
                 slow_mode_secs,
+                lease,
             } => Self::ChannelUpdated {
                 channel,
                 name,
                 slow_mode_secs,
+                lease,
             },
             domain::Change::ChannelDeleted { channel } => Self::ChannelDeleted { channel },
             domain::Change::InviteCreated {
@@ -225,6 +235,8 @@ impl From<&domain::Change> for Change {
                 max_uses,
             },
             domain::Change::InviteDeleted { invite } => Self::InviteDeleted { invite },
+            domain::Change::LeaseAcquired { session } => Self::LeaseAcquired { session },
+            domain::Change::LeaseReleased { session } => Self::LeaseReleased { session },
             domain::Change::MembersChanged { gv } => Self::MembersChanged { gv },
             domain::Change::MessageCreated(state) => Self::MessageCreated((&*state).into()),
             domain::Change::MessageEdited {
@@ -277,7 +289,7 @@ impl From<Change> for domain::Change {
                 members: members.into_iter().map(Into::into).collect(),
                 channels: channels.into_iter().map(Into::into).collect(),
             },
-            Change::GroupUpdated { name } => Self::GroupUpdated { name },
+            Change::GroupUpdated { name, lease } => Self::GroupUpdated { name, lease },
             Change::GroupDeleted {} => Self::GroupDeleted,
             Change::MemberAdded {
                 user,
@@ -309,10 +321,12 @@ impl From<Change> for domain::Change {
                 channel,
                 name,
                 slow_mode_secs,
+                lease,
             } => Self::ChannelUpdated {
                 channel,
                 name,
                 slow_mode_secs,
+                lease,
             },
             Change::ChannelDeleted { channel } => Self::ChannelDeleted { channel },
             Change::InviteCreated {
@@ -325,6 +339,8 @@ impl From<Change> for domain::Change {
                 max_uses,
             },
             Change::InviteDeleted { invite } => Self::InviteDeleted { invite },
+            Change::LeaseAcquired { session } => Self::LeaseAcquired { session },
+            Change::LeaseReleased { session } => Self::LeaseReleased { session },
             Change::MembersChanged { gv } => Self::MembersChanged { gv },
             Change::MessageCreated(state) => Self::MessageCreated(Box::new(state.into())),
             Change::MessageEdited {

@@ -54,7 +54,10 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
             members: vec![(user, Role::Owner), (UserId::generate(), Role::Member)],
             channels: vec![(channel, name)],
         },
-        Kind::GroupUpdated => Change::GroupUpdated { name: Some(name) },
+        Kind::GroupUpdated => Change::GroupUpdated {
+            name: Some(name),
+            lease: Some(4),
+        },
         Kind::GroupDeleted => Change::GroupDeleted,
         Kind::MemberAdded => Change::member_added(user, role),
         Kind::MemberUpdated => Change::MemberUpdated { user, role },
@@ -77,6 +80,7 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
             channel,
             name,
             slow_mode_secs: Some(30),
+            lease: Some(4),
         },
         Kind::ChannelDeleted => Change::ChannelDeleted { channel },
         Kind::InviteCreated => Change::InviteCreated {
@@ -85,6 +89,8 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
             max_uses: Some(3),
         },
         Kind::InviteDeleted => Change::InviteDeleted { invite },
+        Kind::LeaseAcquired => Change::LeaseAcquired { session },
+        Kind::LeaseReleased => Change::LeaseReleased { session },
         Kind::MembersChanged => Change::MembersChanged {
             gv: (1 << 53) + 1, // more than a double holds
         },
@@ -124,7 +130,10 @@ fn every_kind_survives_storage() {
 
 #[test]
 fn what_is_empty_survives_storage() {
-    check(&Change::GroupUpdated { name: None });
+    check(&Change::GroupUpdated {
+        name: None,
+        lease: None,
+    });
     check(&Change::MemberMuted {
         user: UserId::generate(),
         until: None,

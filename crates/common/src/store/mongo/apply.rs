@@ -11,7 +11,7 @@ use super::failure::duplicates;
 use super::field::{signed, uuid};
 use super::groups::{CHANNELS, GROUPS, MEMBERS};
 use super::{Failure, accounts, find, message_changes, moderation, reading};
-use crate::domain::{GroupId, Role, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{GroupId, Lease, Role, Seq, StreamId, Timestamp, UserId};
 use crate::store::StateChange;
 
 /// All changes of one entry, in their order.
@@ -58,6 +58,7 @@ async fn apply_one(database: &Database, seq: Seq, change: &StateChange) -> Resul
         } => reading::move_mark(database, (*user, *channel), *place, *at).await,
         StateChange::CreateGroup { .. }
         | StateChange::RenameGroup { .. }
+        | StateChange::SetLease { .. }
         | StateChange::DeleteGroup { .. }
         | StateChange::GroupApplied { .. } => change_group(database, seq, change).await,
         StateChange::AddMember { .. } => Ok(()),
@@ -122,6 +123,11 @@ async fn change_group(database: &Database, seq: Seq, change: &StateChange) -> Re
             let update = doc! { "$set": set };
             groups.update_one(settings(group), update).await?;
         }
+        StateChange::SetLease { group, lease } => {
+            let update = doc! { "$set": { "lease": lease.as_ref().map(lease_document) } };
+            let filter = find::older(named(group), seq);
+            groups.update_one(filter, update).await?;
+        }
         StateChange::DeleteGroup { group } => {
             let update = doc! { "$set": { "deleted": true, "settings_applied": n } };
             groups.update_one(settings(group), update).await?;
@@ -135,6 +141,15 @@ async fn change_group(database: &Database, seq: Seq, change: &StateChange) -> Re
         _ => {}
     }
     Ok(())
+}
+
+fn lease_document(lease: &Lease) -> Document {
+    doc! {
+        "token": signed(lease.token),
+        "session": uuid(lease.session.as_bytes()),
+        "user": uuid(lease.user.as_bytes()),
+        "since": lease.since.as_millis(),
+    }
 }
 
 /// Somebody who becomes a member.

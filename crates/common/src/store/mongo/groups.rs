@@ -12,7 +12,9 @@ use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, doc};
 use super::field::{self, uuid};
 use super::find::{self, Direction};
 use super::{Failure, PATIENCE};
-use crate::domain::{Channel, ChannelId, Group, GroupId, Member, Membership, StreamId, UserId};
+use crate::domain::{
+    Channel, ChannelId, Group, GroupId, Lease, Member, Membership, SessionId, StreamId, UserId,
+};
 use crate::store::IdWindow;
 
 pub(super) const GROUPS: &str = "groups";
@@ -49,8 +51,22 @@ fn decode_group(id: GroupId, stored: &RawDocument) -> Result<Group, Failure> {
         version: field::unsigned(stored, "version")?,
         applied: field::unsigned(stored, "applied")?,
         deleted: find::flag(stored, "deleted")?,
+        lease: decode_lease(stored)?,
         members: BTreeMap::new(),
         channels: BTreeMap::new(),
+    })
+}
+
+/// Groups of before there were leases do not have the field.
+fn decode_lease(group: &RawDocument) -> Result<Option<Lease>, Failure> {
+    find::optional(group, "lease", |group, name| {
+        let stored = group.get_document(name).map_err(Failure::corrupt)?;
+        Ok(Lease {
+            token: field::unsigned(stored, "token")?,
+            session: SessionId::from_bytes(field::bytes(stored, "session")?),
+            user: UserId::from_bytes(field::bytes(stored, "user")?),
+            since: field::timestamp(stored, "since")?,
+        })
     })
 }
 
@@ -191,6 +207,7 @@ fn decode_membership(stored: &RawDocument) -> Result<Membership, Failure> {
         version: field::unsigned(group, "version")?,
         role: find::name(stored, "role")?,
         member_count: field::unsigned(group, "member_count")?,
+        lease: decode_lease(group)?,
         channels: Vec::new(),
     })
 }

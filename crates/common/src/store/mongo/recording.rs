@@ -141,6 +141,7 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
     let (other, third) = (UserId::generate(), UserId::generate());
     let role = Role::Member;
     let second = ChannelId::generate();
+    let session = SessionId::generate();
     let (invite, shut_out) = (InviteId::generate(), UserId::generate());
     let banned = |user| Change::MemberBanned {
         user,
@@ -154,7 +155,12 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
     };
     vec![
         created,
-        Change::GroupUpdated { name: Some(name()) },
+        Change::LeaseAcquired { session },
+        Change::GroupUpdated {
+            name: Some(name()),
+            lease: Some(2),
+        },
+        Change::LeaseReleased { session },
         Change::member_added(third, role),
         Change::MemberUpdated {
             user: third,
@@ -170,6 +176,7 @@ fn group_changes(user: UserId, channel: ChannelId) -> Vec<Change> {
             channel: second,
             name: name(),
             slow_mode_secs: Some(60),
+            lease: None,
         },
         Change::ChannelDeleted { channel: second },
         Change::OwnerChanged {

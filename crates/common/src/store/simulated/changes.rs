@@ -38,6 +38,7 @@ impl State {
             } => self.move_mark((*user, *channel), *place, *at),
             StateChange::CreateGroup { .. }
             | StateChange::RenameGroup { .. }
+            | StateChange::SetLease { .. }
             | StateChange::DeleteGroup { .. }
             | StateChange::GroupApplied { .. } => self.change_group(seq, change),
             StateChange::AddMember { .. }
@@ -74,6 +75,7 @@ impl State {
                     version: seq,
                     member_count: 0,
                     deleted: false,
+                    lease: None,
                     settings_applied: seq,
                     applied: 0,
                 };
@@ -83,6 +85,13 @@ impl State {
                 if let Some(row) = self.older_settings(*group, seq) {
                     row.name = Some(name.clone());
                     row.version = seq;
+                }
+            }
+            StateChange::SetLease { group, lease } => {
+                if let Some(row) = self.groups.get_mut(group)
+                    && row.applied < seq
+                {
+                    row.lease = *lease;
                 }
             }
             StateChange::DeleteGroup { group } => {

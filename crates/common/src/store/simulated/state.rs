@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::domain::User;
 use crate::domain::{
     Ban, Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Invite, InviteId, Key,
-    Member, Membership, ReadMark, Restrictions, Role, Seq, ServerId, Session, SessionId, StreamId,
-    Timestamp, UserId,
+    Lease, Member, Membership, ReadMark, Restrictions, Role, Seq, ServerId, Session, SessionId,
+    StreamId, Timestamp, UserId,
 };
 use crate::store::{Account, BusLayout, IdWindow, Meta, NewUser};
 
@@ -61,6 +61,7 @@ pub(super) struct GroupRow {
     pub(super) version: Seq,
     pub(super) member_count: i64,
     pub(super) deleted: bool,
+    pub(super) lease: Option<Lease>,
     pub(super) settings_applied: Seq,
     pub(super) applied: Seq,
 }
@@ -139,6 +140,7 @@ impl State {
             version: row.version,
             applied: row.applied,
             deleted: row.deleted,
+            lease: row.lease,
             members: members.map(|(user, row)| (user, member(row))).collect(),
             channels: channels.map(|channel| (channel.id, channel)).collect(),
         })
@@ -215,6 +217,7 @@ impl State {
             version: row.version,
             role: member.role,
             member_count: u64::try_from(row.member_count).unwrap_or_default(),
+            lease: row.lease,
             channels: self.channels_of(group).collect(),
         })
     }

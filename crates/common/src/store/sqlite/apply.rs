@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::row::signed;
 use super::{Failure, accounts, message_changes, moderation, reading};
-use crate::domain::{ChannelId, GroupId, Role, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{ChannelId, GroupId, Lease, Role, Seq, StreamId, Timestamp, UserId};
 use crate::store::StateChange;
 
 /// All changes of one entry, in one transaction.
@@ -39,6 +39,7 @@ fn apply_one(connection: &Connection, seq: Seq, change: &StateChange) -> Result<
         } => reading::move_mark(connection, (*user, *channel), *place, *at),
         StateChange::CreateGroup { .. }
         | StateChange::RenameGroup { .. }
+        | StateChange::SetLease { .. }
         | StateChange::DeleteGroup { .. }
         | StateChange::GroupApplied { .. } => change_group(connection, seq, change),
         StateChange::AddMember { .. } => add_member(connection, seq, change),
@@ -90,6 +91,7 @@ fn change_group(connection: &Connection, seq: Seq, change: &StateChange) -> Resu
                  WHERE id = ?1 AND settings_applied < ?2",
             )?
             .execute(params![group.as_bytes(), signed(seq), name])?,
+        StateChange::SetLease { group, lease } => set_lease(connection, seq, *group, *lease)?,
         StateChange::DeleteGroup { group } => connection
             .prepare_cached(
                 "UPDATE groups SET deleted = 1, settings_applied = ?2
@@ -105,6 +107,28 @@ fn change_group(connection: &Connection, seq: Seq, change: &StateChange) -> Resu
         _ => 0,
     };
     Ok(())
+}
+
+fn set_lease(
+    connection: &Connection,
+    seq: Seq,
+    group: GroupId,
+    lease: Option<Lease>,
+) -> Result<usize, Failure> {
+    let changed = connection
+        .prepare_cached(
+            "UPDATE groups SET lease_token = ?3, lease_session = ?4, lease_user = ?5,
+             lease_since = ?6 WHERE id = ?1 AND applied < ?2",
+        )?
+        .execute(params![
+            group.as_bytes(),
+            signed(seq),
+            lease.map(|lease| signed(lease.token)),
+            lease.as_ref().map(|lease| lease.session.as_bytes()),
+            lease.as_ref().map(|lease| lease.user.as_bytes()),
+            lease.map(|lease| lease.since.as_millis()),
+        ])?;
+    Ok(changed)
 }
 
 fn add_member(connection: &Connection, seq: Seq, change: &StateChange) -> Result<(), Failure> {

@@ -6,13 +6,16 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::Failure;
 use super::row::{self, Direction};
-use crate::domain::{Channel, ChannelId, Group, GroupId, Member, Membership, StreamId, UserId};
+use crate::domain::{
+    Channel, ChannelId, Group, GroupId, Lease, Member, Membership, SessionId, StreamId, UserId,
+};
 use crate::store::IdWindow;
 
 pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group>, Failure> {
     let snapshot = super::snapshot(connection)?;
     let mut statement = connection.prepare_cached(
-        "SELECT kind, name, created_at, version, applied, deleted FROM groups WHERE id = ?1",
+        "SELECT kind, name, created_at, version, applied, deleted,
+         lease_token, lease_session, lease_user, lease_since FROM groups WHERE id = ?1",
     )?;
     let found = statement
         .query_and_then([id.as_bytes()], |row| {
@@ -24,6 +27,7 @@ pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group
                 version: row::seq(row, 3)?,
                 applied: row::seq(row, 4)?,
                 deleted: row.get(5)?,
+                lease: lease(row, 6)?,
                 members: BTreeMap::new(),
                 channels: BTreeMap::new(),
             })
@@ -42,6 +46,19 @@ pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group
         .collect();
     drop(snapshot);
     Ok(Some(group))
+}
+
+/// The edit lease in four columns from `first` on.
+fn lease(row: &Row<'_>, first: usize) -> Result<Option<Lease>, Failure> {
+    let Some(token) = row.get::<_, Option<i64>>(first)? else {
+        return Ok(None);
+    };
+    Ok(Some(Lease {
+        token: row::unsigned(token)?,
+        session: SessionId::from_bytes(row.get(first + 1)?),
+        user: UserId::from_bytes(row.get(first + 2)?),
+        since: row::timestamp(row, first + 3)?,
+    }))
 }
 
 pub(super) fn group_of(
@@ -106,7 +123,8 @@ fn channels(connection: &Connection, group: GroupId) -> Result<Vec<Channel>, Fai
 
 /// What [`membership_of`] reads; a member and its group, neither gone.
 const MEMBERSHIP: &str = "
-    SELECT g.id, g.kind, g.name, g.created_at, g.version, m.role, g.member_count
+    SELECT g.id, g.kind, g.name, g.created_at, g.version, m.role, g.member_count,
+    g.lease_token, g.lease_session, g.lease_user, g.lease_since
     FROM members m JOIN groups g ON g.id = m.grp
     WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0";
 
@@ -166,6 +184,7 @@ fn membership_of(row: &Row<'_>) -> Result<Membership, Failure> {
         version: row::seq(row, 4)?,
         role: row::name(row, 5)?,
         member_count: row::seq(row, 6)?,
+        lease: lease(row, 7)?,
         channels: Vec::new(),
     })
 }

@@ -160,6 +160,10 @@ const LATER_COLUMNS: &[(&str, &str, &str)] = &[
     ("members", "banned_at", "INTEGER"),
     ("members", "banned_by", "BLOB"),
     ("channels", "slow_mode_secs", "INTEGER NOT NULL DEFAULT 0"),
+    ("groups", "lease_token", "INTEGER"),
+    ("groups", "lease_session", "BLOB"),
+    ("groups", "lease_user", "BLOB"),
+    ("groups", "lease_since", "INTEGER"),
 ];
 
 /// The writing connection, with the tables in place.

@@ -2,6 +2,7 @@
 //! must leave alone.
 
 mod delivery;
+mod leases;
 mod marks;
 mod moderation;
 mod reading;
@@ -128,6 +129,7 @@ fn a_stream_that_is_not_there_excuses_nothing() {
             group: "9".to_owned(),
             name: "lost".to_owned(),
             if_match: None,
+            token: None,
         },
     ] {
         breaks(Rule::Lost, |story| {

@@ -93,6 +93,7 @@ pub(super) fn rename(name: &str, if_match: Option<u64>) -> Change {
         group: "1".to_owned(),
         name: name.to_owned(),
         if_match,
+        token: None,
     }
 }
 
