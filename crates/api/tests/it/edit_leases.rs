@@ -554,6 +554,19 @@ async fn a_repetition_gets_the_first_lease_and_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_requests_at_once_with_one_key_are_one_lease() {
+    let world = World::new().await;
+    let path = world.lease();
+    let ask = || world.ada.keyed("k", "PUT", &path, Value::Null, 201);
+    let answers = join_all((0..8).map(|_| ask())).await;
+    assert!(answers.iter().all(|(lease, _)| lease["token"] == 3));
+    let first = answers.iter().filter(|(_, replayed)| !replayed);
+    assert_eq!(first.count(), 1);
+    assert_eq!(world.log().await, ["lease.acquired"]);
+    world.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_tokens_and_queries_are_refused() {
     let world = World::new().await;
     for token in ["", "0", "x", "-1", "03", "\"3\"", "1.5"] {
