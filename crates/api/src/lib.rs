@@ -100,6 +100,7 @@ impl Api {
             limits: config.limits,
             auth: config.auth.clone(),
             deployment: backends.meta.deployment,
+            epoch: backends.meta.epoch,
             partitions: config.bus.partitions,
             realtime_url: config.ws.public_url.clone(),
         };

@@ -66,7 +66,7 @@ impl Buckets {
             let quoted = one.quote.as_ref().map(|quote| quote.version);
             (Version::from(&one.message), quoted)
         });
-        let digest = Bucket::digest(versions);
+        let digest = Bucket::digest(self.context.epoch, versions);
         Ok(Fetched::Changed { digest, items })
     }
 
@@ -107,6 +107,6 @@ impl Buckets {
         let quoted = |seq: Seq| known.get(&seq).copied();
         let versions = versions.into_iter();
         let versions = versions.map(|version| (version, version.reply_to.and_then(quoted)));
-        Ok(Bucket::digest(versions))
+        Ok(Bucket::digest(self.context.epoch, versions))
     }
 }

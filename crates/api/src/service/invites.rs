@@ -134,9 +134,7 @@ impl Invites {
         Ok(committed.into())
     }
 
-    /// What the holder of a code may know. The group comes from a cache, so its name and the
-    /// number of its members may be up to 30 s old: anybody may ask, and a large group is much
-    /// to read.
+    /// What the holder of a code may know of the group, as it is now.
     pub(crate) async fn preview(&self, who: UserId, code: &str) -> Result<Preview, ServiceError> {
         let invite = self.invite_of(code).await?;
         // From the store: what a cache holds may have ended elsewhere.

@@ -154,10 +154,15 @@ pub(super) async fn after(
     user: UserId,
     committed: &Committed,
 ) -> Result<(UserId, Member), ServiceError> {
-    if let Some(member) = get(store, group, user).await? {
+    let entry = &committed.entry;
+    // Who repeats a request may have left since, and learns nothing that came later.
+    let gone = match entry.actor.filter(|_| committed.replayed) {
+        Some(actor) => store.membership(actor, group).await?.is_none(),
+        None => false,
+    };
+    if !gone && let Some(member) = get(store, group, user).await? {
         return Ok(member);
     }
-    let entry = &committed.entry;
     let (role, muted_until) = match &entry.change {
         Change::MemberAdded {
             role, muted_until, ..

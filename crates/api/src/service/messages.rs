@@ -54,11 +54,29 @@ impl Messages {
             proposal,
         };
         let committed = self.context.append(mutation).await?;
+        let replayed = committed.replayed;
         let message = message_of(channel, who, committed.entry)?;
-        Ok(Done {
-            replayed: committed.replayed,
-            value: self.context.quoting_one(message).await?,
-        })
+        let value = self.sent(who, message, replayed).await?;
+        Ok(Done { value, replayed })
+    }
+
+    /// A message to its author. Who repeats the request and has left since is told no more than
+    /// what they wrote.
+    async fn sent(
+        &self,
+        who: UserId,
+        message: Message,
+        replayed: bool,
+    ) -> Result<Quoting, ServiceError> {
+        let (store, channel) = (self.context.store.as_ref(), message.channel);
+        let quoting = self.context.quoting_one(message).await?;
+        if !replayed {
+            return Ok(quoting);
+        }
+        match readable(store, who, channel).await {
+            Err(ServiceError::NotFound) => Ok(as_sent(quoting.message)),
+            readable => readable.map(|_| quoting),
+        }
     }
 
     pub(crate) async fn list(
@@ -112,10 +130,9 @@ impl Messages {
             rule: Edit { content },
         };
         let committed = self.context.change_message(asked).await?;
-        Ok(Done {
-            value: self.context.message(channel, seq).await?,
-            replayed: committed.replayed,
-        })
+        self.context
+            .message_after(who, channel, seq, committed.replayed)
+            .await
     }
 
     /// Deletes a message; its author may, and in a group admins and the owner.
@@ -156,6 +173,20 @@ fn message_of(channel: ChannelId, author: UserId, entry: Entry) -> Result<Messag
         created_at: entry.at,
         state: *state,
     })
+}
+
+fn as_sent(message: Message) -> Quoting {
+    let state = MessageState {
+        content: message.state.content,
+        reply_to: message.state.reply_to,
+        mentions: message.state.mentions,
+        deleted: message.state.deleted,
+        ..MessageState::default()
+    };
+    Quoting {
+        message: Message { state, ..message },
+        quote: None,
+    }
 }
 
 struct SendMessage {

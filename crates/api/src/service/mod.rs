@@ -75,6 +75,7 @@ pub(crate) struct Context {
     pub(crate) limits: Limits,
     pub(crate) auth: AuthConfig,
     pub(crate) deployment: DeploymentId,
+    pub(crate) epoch: u64,
     pub(crate) partitions: NonZeroU16,
     /// Base of the addresses in tickets, without a trailing slash.
     pub(crate) realtime_url: String,

@@ -12,7 +12,8 @@ use tidings_common::domain::{
 use tidings_common::log::{Committed, Draft, Log, NotValid, Proposal};
 use tidings_common::store::{Store, StoreError};
 
-use super::{Context, Mutation, ServiceError};
+use super::channels::readable;
+use super::{Context, Done, Mutation, ServiceError};
 
 /// The author's rights, checked at the fence that the channel's head demands.
 pub(super) struct Rights {
@@ -112,6 +113,22 @@ impl Context {
             Err(ServiceError::Unchanged) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// A message as the caller may see it after a change of theirs: who repeats the request may
+    /// have left since, and history is for members.
+    pub(super) async fn message_after(
+        &self,
+        who: UserId,
+        channel: ChannelId,
+        seq: Seq,
+        replayed: bool,
+    ) -> Result<Done<Quoting>, ServiceError> {
+        let value = self.message(channel, seq).await?;
+        if replayed {
+            readable(self.store.as_ref(), who, channel).await?;
+        }
+        Ok(Done { value, replayed })
     }
 
     pub(super) async fn message(

@@ -30,10 +30,9 @@ impl Pins {
     ) -> Result<Done<Quoting>, ServiceError> {
         let route = "PUT /v1/channels/{channel}/messages/{seq}/pin";
         let replayed = self.change((route, true), who, channel, seq, key).await?;
-        Ok(Done {
-            value: self.context.message(channel, seq).await?,
-            replayed,
-        })
+        self.context
+            .message_after(who, channel, seq, replayed)
+            .await
     }
 
     /// Who may pin may unpin, whoever pinned.

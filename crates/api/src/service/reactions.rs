@@ -30,13 +30,12 @@ impl Reactions {
 
     /// Every member may react who is not muted. Who reacts so already goes on doing so.
     pub(crate) async fn add(&self, asked: Reaction<'_>) -> Result<Done<Quoting>, ServiceError> {
-        let (channel, seq) = (asked.channel, asked.seq);
+        let (who, channel, seq) = (asked.who, asked.channel, asked.seq);
         let route = "PUT /v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
         let replayed = self.change(route, asked, true).await?;
-        Ok(Done {
-            value: self.context.message(channel, seq).await?,
-            replayed,
-        })
+        self.context
+            .message_after(who, channel, seq, replayed)
+            .await
     }
 
     /// Everybody takes back their own, also the muted.

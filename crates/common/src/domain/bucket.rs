@@ -47,10 +47,14 @@ impl Bucket {
     }
 
     /// Changes with every change of what the bucket shows: of its messages, ascending, each with
-    /// the message that it quotes.
+    /// the message that it quotes. And with `epoch`: after a backup was restored, positions that
+    /// were given already stand for something else.
     #[must_use]
-    pub fn digest(versions: impl IntoIterator<Item = (Version, Option<Version>)>) -> String {
-        let mut bytes = Vec::new();
+    pub fn digest(
+        epoch: u64,
+        versions: impl IntoIterator<Item = (Version, Option<Version>)>,
+    ) -> String {
+        let mut bytes = epoch.to_be_bytes().to_vec();
         for (version, quoted) in versions {
             let quoted = quoted.map_or((0, 0), |quoted| (quoted.seq, quoted.applied));
             for number in [version.seq, version.applied, quoted.0, quoted.1] {
@@ -100,12 +104,14 @@ mod tests {
             reply_to: None,
         };
         let digests = [
-            Bucket::digest([]),
-            Bucket::digest([(version(1, 0), None)]),
-            Bucket::digest([(version(1, 2), None)]),
-            Bucket::digest([(version(1, 0), None), (version(2, 0), None)]),
-            Bucket::digest([(version(3, 0), Some(version(1, 0)))]),
-            Bucket::digest([(version(3, 0), Some(version(1, 2)))]),
+            Bucket::digest(1, []),
+            Bucket::digest(2, []),
+            Bucket::digest(1, [(version(1, 0), None)]),
+            Bucket::digest(2, [(version(1, 0), None)]),
+            Bucket::digest(1, [(version(1, 2), None)]),
+            Bucket::digest(1, [(version(1, 0), None), (version(2, 0), None)]),
+            Bucket::digest(1, [(version(3, 0), Some(version(1, 0)))]),
+            Bucket::digest(1, [(version(3, 0), Some(version(1, 2)))]),
         ];
         for (index, digest) in digests.iter().enumerate() {
             assert_eq!(digest.len(), 32);

@@ -1,8 +1,8 @@
 //! Entries to append.
 
 use crate::domain::{
-    Change, ChannelId, Entry, EntryId, Head, Key, Mentions, MessageState, StreamId, Timestamp,
-    UserId,
+    Change, ChannelId, Entry, EntryId, Head, Key, Mentions, MessageState, RequestHash, StreamId,
+    Timestamp, UserId,
 };
 use crate::store::{IdWindow, Store, project};
 
@@ -52,7 +52,7 @@ pub(in crate::store) fn after(stream: StreamId, head: Head, change: Change) -> E
         at: at(head.seq),
         actor: Some(UserId::generate()),
         key: Key::unique(),
-        request: None,
+        request: Some(RequestHash::of("POST", &[b"body"])),
         gv: head.gv,
         ord: head.ord,
         change,

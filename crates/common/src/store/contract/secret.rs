@@ -46,4 +46,12 @@ pub(in crate::store) async fn tell_and_delete(store: &dyn Store) {
     }
     let page = store.messages(channel_id(stream), Window::Newest, 9).await;
     assert!(!format!("{page:?}").contains(SECRET));
+    // Nor can it be guessed from what requests are told apart by.
+    for entry in store.entries(stream, 0, u64::MAX, 99).await.unwrap() {
+        let told = match &entry.change {
+            Change::MessageCreated(state) => state.deleted,
+            change => matches!(change, Change::MessageEdited { .. }),
+        };
+        assert_eq!(entry.request.is_none(), told, "{entry:?}");
+    }
 }

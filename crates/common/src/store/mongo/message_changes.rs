@@ -139,10 +139,15 @@ async fn replace(
     };
     let mut filter = at.message();
     filter.insert("data.applied", applied);
+    let deleted = new.deleted;
     let data = entry::encode_data(&Change::MessageCreated(Box::new(new)))?;
     let data = Document::try_from(data).map_err(Failure::corrupt)?;
     let entries = database.collection::<Document>(ENTRIES);
-    let update = doc! { "$set": { "data": data } };
+    let mut update = doc! { "$set": { "data": data } };
+    if deleted {
+        // A short content could be found from the hash of its request.
+        update.insert("$unset", doc! { "request": 1 });
+    }
     let done = entries.update_one(filter, update).await?;
     Ok(done.matched_count == 1)
 }
@@ -206,7 +211,7 @@ async fn remove_copies(database: &Database, at: At, which: Document) -> Result<(
     };
     filter.extend(which);
     let copies = doc! {
-        "data.content": 1, "data.mentions": 1, "data.everyone": 1, "copy_of": 1,
+        "data.content": 1, "data.mentions": 1, "data.everyone": 1, "copy_of": 1, "request": 1,
     };
     let update = doc! { "$unset": copies };
     let entries = database.collection::<Document>(ENTRIES);

@@ -295,6 +295,9 @@ impl State {
                 };
                 revision::delete(state);
                 state.applied = seq;
+                if let Some(entry) = self.entry_mut((*channel).into(), *message) {
+                    entry.request = None;
+                }
                 for (_, reaction) in self.reactions_to(*channel, *message) {
                     if reaction.applied < seq {
                         (reaction.present, reaction.applied) = (false, seq);
@@ -377,6 +380,7 @@ impl State {
                 } = &mut entry.change
             {
                 (*content, *mentions) = (None, Mentions::default());
+                entry.request = None;
             }
         }
     }

@@ -169,10 +169,17 @@ fn read_older(connection: &Connection, at: At) -> Result<Option<MessageState>, F
 
 fn write(connection: &Connection, at: At, mut state: MessageState) -> Result<(), Failure> {
     state.applied = at.seq;
+    let deleted = state.deleted;
     let data = doc::encode(&Change::MessageCreated(Box::new(state)))?;
-    connection
-        .prepare_cached("UPDATE entries SET data = ?3 WHERE s = ?1 AND n = ?2")?
-        .execute(params![at.stream(), signed(at.message), data])?;
+    // A short content could be found from the hash of its request.
+    let sql = "UPDATE entries SET data = ?3, request = CASE WHEN ?4 THEN NULL ELSE request END
+        WHERE s = ?1 AND n = ?2";
+    connection.prepare_cached(sql)?.execute(params![
+        at.stream(),
+        signed(at.message),
+        data,
+        deleted
+    ])?;
     Ok(())
 }
 
@@ -207,7 +214,10 @@ fn remove_copies(connection: &Connection, at: At, which: Copies) -> Result<(), F
             (*content, *mentions) = (None, Mentions::default());
         }
         connection
-            .prepare_cached("UPDATE entries SET data = ?3, copy_of = NULL WHERE s = ?1 AND n = ?2")?
+            .prepare_cached(
+                "UPDATE entries SET data = ?3, copy_of = NULL, request = NULL
+                 WHERE s = ?1 AND n = ?2",
+            )?
             .execute(params![at.stream(), signed(seq), doc::encode(&change)?])?;
     }
     Ok(())
