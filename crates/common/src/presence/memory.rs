@@ -1,5 +1,7 @@
 //! Presence inside one process. It forgets everything at its end, as it may.
 
+mod liveness;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use uuid::Uuid;
 use super::{ACKS_KEPT, Acks, MAX_STREAMS, PresenceError, Tickets};
 use crate::clock::Clock;
 use crate::domain::{Cursor, SessionId, Timestamp};
+use liveness::Attendance;
 
 /// Used tickets remembered at once. Beyond, [`Tickets::redeem`] does not know.
 const MAX_TICKETS: usize = 1_000_000;
@@ -26,6 +29,7 @@ pub struct MemoryPresence {
     clock: Arc<dyn Clock>,
     tickets: Mutex<Expiring<Uuid, ()>>,
     acks: Mutex<Expiring<SessionId, Cursor>>,
+    attendance: Mutex<Attendance>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,7 @@ impl MemoryPresence {
             acks: Mutex::new(Expiring::with_limit(MAX_POSITIONS, |cursor| {
                 1 + cursor.len()
             })),
+            attendance: Mutex::new(Attendance::new()),
         }
     }
 }
