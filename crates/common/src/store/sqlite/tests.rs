@@ -387,6 +387,7 @@ fn queries_take_their_index() {
         (groups::memberships_sql(Direction::Down), "members_of"),
         (groups::STREAMS.to_owned(), "members_of"),
         (groups::ACQUAINTANCES.to_owned(), "members_of"),
+        (groups::SHARED.to_owned(), "members_of"),
     ] {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
