@@ -12,10 +12,13 @@ mod hub;
 mod metrics;
 mod origin;
 mod poll;
+mod registrar;
+mod roster;
 mod routes;
 mod service;
 mod state;
 mod trace;
+mod watching;
 
 use tidings_http::health::Readiness;
 use tidings_http::process::Process;
