@@ -31,7 +31,7 @@ use utoipa::openapi::OpenApi;
 pub use service::BadParameters;
 use service::{
     Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Members, Messages, Mutes,
-    Passwords, Pins, Reactions, Sessions, Tickets,
+    Passwords, Pins, Reactions, Sessions, Tickets, Typing, WhoIsThere,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -69,8 +69,10 @@ struct ApiState {
     buckets: Buckets,
     pins: Pins,
     reactions: Reactions,
+    presence: WhoIsThere,
     sync: Sync,
     tickets: Tickets,
+    typing: Typing,
 }
 
 impl Api {
@@ -103,8 +105,9 @@ impl Api {
         let passwords = Arc::new(Passwords::new(&config.auth)?);
         let (store, applied) = (backends.store.clone(), context.log.applied().clone());
         let sync = Sync::new(store, applied, backends.meta.epoch);
+        let presence = WhoIsThere::new(context.clone(), backends.presence.clone());
         Ok(Self {
-            state: Data::new(ApiState::new(&context, &passwords, sync)),
+            state: Data::new(ApiState::new(&context, &passwords, presence, sync)),
             authenticator: Data::new(Authenticator::new(keys, clock.clone(), revocations)),
             body_limit: BodyLimit(config.limits.body_bytes),
             openapi: Arc::new(openapi::document()),
@@ -143,7 +146,12 @@ impl Api {
 }
 
 impl ApiState {
-    fn new(context: &Context, passwords: &Arc<Passwords>, sync: Sync) -> Self {
+    fn new(
+        context: &Context,
+        passwords: &Arc<Passwords>,
+        presence: WhoIsThere,
+        sync: Sync,
+    ) -> Self {
         let context = || context.clone();
         Self {
             accounts: Accounts::new(context(), passwords.clone()),
@@ -158,8 +166,10 @@ impl ApiState {
             buckets: Buckets::new(context()),
             pins: Pins::new(context()),
             reactions: Reactions::new(context()),
+            presence,
             sync,
             tickets: Tickets::new(context()),
+            typing: Typing::new(context()),
         }
     }
 }

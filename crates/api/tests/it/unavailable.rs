@@ -79,6 +79,7 @@ impl World {
         let role = json!({"role": "admin"});
         let until = json!({"until": "2099-01-01T00:00:00Z"});
         let none = Value::Null;
+        let users = json!({"users": [bob]});
         [
             ("GET", "/v1/channels/{channel}", &none),
             ("DELETE", "/v1/channels/{channel}", &none),
@@ -96,6 +97,9 @@ impl World {
             ("PUT", PIN, &none),
             ("DELETE", PIN, &none),
             ("GET", "/v1/channels/{channel}/pins", &none),
+            ("POST", "/v1/channels/{channel}/typing", &none),
+            ("POST", "/v1/presence/query", &users),
+            ("GET", "/v1/groups/{group}/presence", &none),
             ("PUT", "/v1/direct/{user}", &none),
             ("GET", "/v1/groups", &none),
             ("POST", "/v1/groups", &name),
