@@ -36,6 +36,8 @@ mod moderation;
 mod permissions;
 #[path = "../shared/polls.rs"]
 mod polls;
+#[path = "../shared/presence.rs"]
+mod presence;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

@@ -8,5 +8,6 @@ mod crash;
 mod ear;
 mod load;
 mod mongo;
+mod presence;
 mod push;
 mod rolling;

@@ -40,7 +40,8 @@ async fn take_part(actor: &mut Actor) {
         return;
     };
     match actor.random.u8(..100) {
-        0..44 => send(actor, channel).await,
+        0..8 => actor.type_in(channel).await,
+        8..44 => send(actor, channel).await,
         44..54 => edit(actor, channel).await,
         54..59 => delete(actor, channel).await,
         59..70 => react(actor, channel).await,

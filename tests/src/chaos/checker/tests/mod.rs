@@ -2,6 +2,7 @@
 //! must leave alone.
 
 mod delivery;
+mod ephemerals;
 mod marks;
 mod moderation;
 mod story;
