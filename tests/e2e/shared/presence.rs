@@ -186,3 +186,25 @@ async fn who_types_is_told_to_the_others_and_to_no_outsider() -> Result<()> {
     ensure!(!other.flush().await?.iter().any(typing), "told the removed");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_changed_profile_is_told_to_those_who_share_a_group() -> Result<()> {
+    let server = started!(System::start().await);
+    let (ada, bob, eve) = (
+        server.user("ada").await?,
+        server.user("bob").await?,
+        server.user("eve").await?,
+    );
+    ada.group("Engine room", &[&bob]).await?;
+    let (mut known, _) = Socket::connect(&bob).await?;
+    let (mut stranger, _) = Socket::connect(&eve).await?;
+    let renamed = json!({"display_name": "Countess"});
+    ada.patch("/v1/users/me", &renamed).await?.ok()?;
+    let changed = |frame: &Value| frame["kind"] == "user.changed";
+    let told = known.find(SOON, changed).await?;
+    ensure!(told["data"] == json!({"user": ada.user}), "{told}");
+    ensure!(told["seq"].is_null() && told["stream"].is_null(), "{told}");
+    let seen = stranger.flush().await?;
+    ensure!(seen.is_empty(), "{seen:?}");
+    Ok(())
+}
