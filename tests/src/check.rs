@@ -63,7 +63,13 @@ pub fn same(replica: &Replica, fresh: &View) -> Result<()> {
             );
         }
     }
-    ensure!(replica.view == *fresh, "the device holds what is gone");
+    let held = replica.view.clone().shown();
+    let (marks, fresh_marks) = (&held.read_marks, &fresh.read_marks);
+    ensure!(
+        marks == fresh_marks,
+        "read through {marks:?}, not {fresh_marks:?}"
+    );
+    ensure!(held == *fresh, "the device holds what is gone");
     Ok(())
 }
 

@@ -257,6 +257,7 @@ impl Replica {
 
     fn apply(&mut self, delta: Delta) -> Result<()> {
         self.view.apply(&delta)?;
+        self.view.note_own(&self.user, &delta);
         self.cursor.insert(delta.stream.clone(), delta.seq);
         self.history.push(Step::Applied(delta.clone()));
         if delta.kind == "channel.created" {
@@ -295,7 +296,7 @@ impl Replica {
         if self.cursor.contains_key(&stream) {
             return Ok(());
         }
-        self.take_up(&stream, 0, Part::Messages(Messages::new()))
+        self.take_up(&stream, 0, Part::Messages(Messages::new(), 0))
     }
 
     /// The streams that are the user's no longer after this delta.
@@ -338,7 +339,7 @@ mod tests {
 
     fn replica(head: u64) -> Replica {
         let mut replica = Replica::new("u");
-        let part = Part::Messages(BTreeMap::new());
+        let part = Part::Messages(BTreeMap::new(), 0);
         replica.take_up("c:1", head, part).unwrap();
         replica
     }
@@ -418,7 +419,7 @@ mod tests {
             if ends {
                 replica.gone("c:1");
             }
-            let part = Part::Messages(BTreeMap::new());
+            let part = Part::Messages(BTreeMap::new(), 0);
             replica.take_found("c:1", 7, part, true).unwrap();
             assert_eq!(replica.cursor.get("c:1"), expected);
         }
@@ -436,6 +437,40 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_rises_by_what_is_read_what_is_told_and_what_is_written() {
+        let mut replica = replica(3);
+        replica
+            .take_up("u:u", 1, Part::ReadMarks([("1".to_owned(), 2)].into()))
+            .unwrap();
+        let moved = |seq: u64, to: u64| {
+            let data = json!({"channel": "1", "seq": to});
+            let value =
+                json!({"stream": "u:u", "seq": seq, "kind": "read.moved", "at": "", "data": data});
+            Delta::parse(&value).unwrap().unwrap()
+        };
+        let by = |seq: u64, actor: &str| Delta {
+            actor: Some(actor.to_owned()),
+            ..delta(seq)
+        };
+        for (delta, expected) in [
+            (moved(2, 4), 4),
+            (by(4, "v"), 4),
+            (by(5, "u"), 5),
+            (moved(3, 3), 5),
+            (moved(4, 9), 9),
+            (by(6, "u"), 9),
+        ] {
+            replica.offer(delta).unwrap();
+            assert_eq!(replica.view.read_marks["1"], expected);
+        }
+        let part = Part::Messages(BTreeMap::new(), 7);
+        replica.take_up("c:1", 6, part).unwrap();
+        assert_eq!(replica.view.read_marks["1"], 9);
+        replica.gone("c:1");
+        assert!(replica.view.read_marks.is_empty());
+    }
+
+    #[test]
     fn a_run_moves_the_cursor_to_its_end() {
         let mut replica = replica(3);
         let mut run = delta(9);
@@ -450,7 +485,7 @@ mod tests {
         for seq in 1..=3 {
             assert_eq!(replica.offer(delta(seq)).unwrap(), Offered::Unknown);
         }
-        let part = Part::Messages(BTreeMap::new());
+        let part = Part::Messages(BTreeMap::new(), 0);
         replica.take_up("c:1", 2, part).unwrap();
         assert_eq!(replica.contents("1"), ["3"]);
         assert!(replica.gaps().is_empty());

@@ -1,5 +1,5 @@
-//! The state a client shows: groups with members and channels, and the messages of each
-//! channel. It is read over HTTP and changed by deltas; doing both must give the same.
+//! The state a client shows: groups with members and channels, the messages of each channel, and
+//! how far they are read. It is read over HTTP and changed by deltas; doing both must give the same.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,12 @@ pub struct View {
     pub groups: BTreeMap<String, Group>,
     /// Those whose stream the client follows.
     pub channels: BTreeMap<String, Messages>,
+    pub read_marks: ReadMarks,
 }
+
+/// Channel → through where the user has read it; those of which nothing is read are absent. A
+/// mark only rises, whatever it is told by and in whatever order.
+pub type ReadMarks = BTreeMap<String, u64>;
 
 /// By `seq`.
 pub type Messages = BTreeMap<u64, Message>;
@@ -68,9 +73,10 @@ pub struct Message {
 #[derive(Debug, Clone)]
 pub enum Part {
     Group(Group),
-    Messages(Messages),
-    /// Nothing of it is shown.
-    Other,
+    /// Of a channel, and through where it is read.
+    Messages(Messages, u64),
+    /// Of the user's own stream.
+    ReadMarks(ReadMarks),
 }
 
 impl View {
@@ -93,16 +99,49 @@ impl View {
     pub fn set(&mut self, stream: &str, part: Part) {
         match part {
             Part::Group(group) => drop(self.groups.insert(id_of(stream), group)),
-            Part::Messages(messages) => drop(self.channels.insert(id_of(stream), messages)),
-            Part::Other => {}
+            Part::Messages(messages, read) => {
+                self.channels.insert(id_of(stream), messages);
+                self.raise(&id_of(stream), read);
+            }
+            Part::ReadMarks(marks) => {
+                for (channel, read) in marks {
+                    self.raise(&channel, read);
+                }
+            }
         }
+    }
+
+    fn raise(&mut self, channel: &str, read: u64) {
+        if read > 0 {
+            let mark = self.read_marks.entry(channel.to_owned()).or_default();
+            *mark = read.max(*mark);
+        }
+    }
+
+    /// Who writes has read what stands before.
+    pub fn note_own(&mut self, user: &str, delta: &Delta) {
+        if delta.kind == "message.created" && delta.actor.as_deref() == Some(user) {
+            self.raise(&id_of(&delta.stream), delta.seq);
+        }
+    }
+
+    /// What of it can be seen: marks are kept, too, of channels that are not the user's any more.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        let channels = &self.channels;
+        self.read_marks
+            .retain(|channel, _| channels.contains_key(channel));
+        self
     }
 
     /// Forgets one stream's state.
     pub fn forget(&mut self, stream: &str) {
         match stream.split_once(':') {
             Some(("g", id)) => drop(self.groups.remove(id)),
-            Some(("c", id)) => drop(self.channels.remove(id)),
+            Some(("c", id)) => {
+                self.channels.remove(id);
+                self.read_marks.remove(id);
+            }
             _ => {}
         }
     }
@@ -120,6 +159,11 @@ impl View {
                 None => Ok(()),
             },
             Some(b'c') => apply_message(self.channels.entry(id).or_default(), delta),
+            _ if delta.kind == "read.moved" => {
+                let channel = text(&delta.data, "channel")?;
+                self.raise(channel, number(&delta.data, "seq")?);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -282,7 +326,7 @@ impl Part {
         match stream.as_bytes().first() {
             Some(b'g') => fetch_group(client, &id).await,
             Some(b'c') => fetch_messages(client, &id).await,
-            _ => Ok(Some(Self::Other)),
+            _ => Ok(Some(Self::ReadMarks(fetch_read_marks(client).await?))),
         }
     }
 }
@@ -376,9 +420,11 @@ async fn fetch_list(client: &Client, path: &str, id: &str) -> Result<Option<Vec<
 }
 
 async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> {
-    if client.get(&format!("/v1/channels/{channel}")).await?.status == 404 {
+    let answer = client.get(&format!("/v1/channels/{channel}")).await?;
+    if answer.status == 404 {
         return Ok(None);
     }
+    let read = number(&answer.ok()?, "read")?;
     let found = match client.messages(channel).await {
         Ok(found) => found,
         // The user has been removed since, or the channel.
@@ -402,7 +448,30 @@ async fn fetch_messages(client: &Client, channel: &str) -> Result<Option<Part>> 
         };
         messages.insert(number(&message, "seq")?, shown);
     }
-    Ok(Some(Part::Messages(messages)))
+    Ok(Some(Part::Messages(messages, read)))
+}
+
+/// The marks of all channels; 0 where nothing is read.
+///
+/// # Errors
+/// The server refuses a read.
+pub async fn fetch_read_marks(client: &Client) -> Result<ReadMarks> {
+    let mut marks = ReadMarks::new();
+    let mut after = String::new();
+    loop {
+        let page = client.get(&format!("/v1/groups?limit=100{after}")).await?;
+        let page = page.ok()?;
+        for group in items(&page, "items")? {
+            after = format!("&after={}", text(group, "id")?);
+            for channel in items(group, "channels")? {
+                let read = number(channel, "read")?;
+                marks.insert(text(channel, "id")?.to_owned(), read);
+            }
+        }
+        if page["more"] != true {
+            return Ok(marks);
+        }
+    }
 }
 
 /// Of a message or a delta.

@@ -54,12 +54,16 @@ pub(crate) fn problem(error: ServiceError) -> Problem {
             .detail("you are muted in this group")
             .member("until", until.to_string()),
         ServiceError::Conflict(why) => Problem::new(Code::Conflict).detail(why),
+        ServiceError::GroupTooLarge { most } => Problem::new(Code::GroupTooLarge)
+            .detail(format!("this is told in groups of at most {most} members")),
         ServiceError::UsernameTaken => Problem::new(Code::UsernameTaken),
         ServiceError::PreconditionFailed { version } => Problem::new(Code::PreconditionFailed)
             .detail(format!("the version is now {version}"))
             .member("version", version),
         ServiceError::KeyReused => Problem::new(Code::IdempotencyMismatch),
-        ServiceError::RateLimited { retry_after } => Problem::rate_limited(retry_after),
+        ServiceError::RateLimited { why, retry_after } => {
+            Problem::rate_limited(retry_after).detail(why)
+        }
         ServiceError::Unavailable(None) => {
             Problem::unavailable(RETRY_AFTER, None).detail("repeat with the same key")
         }

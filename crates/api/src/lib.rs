@@ -30,7 +30,7 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Members, Messages, Mutes,
+    Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Marks, Members, Messages, Mutes,
     Passwords, Pins, Reactions, Sessions, Tickets, Typing, WhoIsThere,
 };
 
@@ -69,6 +69,7 @@ struct ApiState {
     buckets: Buckets,
     pins: Pins,
     reactions: Reactions,
+    marks: Marks,
     presence: WhoIsThere,
     sync: Sync,
     tickets: Tickets,
@@ -166,6 +167,7 @@ impl ApiState {
             buckets: Buckets::new(context()),
             pins: Pins::new(context()),
             reactions: Reactions::new(context()),
+            marks: Marks::new(context()),
             presence,
             sync,
             tickets: Tickets::new(context()),

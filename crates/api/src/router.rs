@@ -14,7 +14,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::routes::{
     bans, buckets, channels, groups, invites, members, messages, pins, presence, reactions,
-    realtime, sessions, users,
+    reading, realtime, sessions, users,
 };
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
@@ -69,6 +69,8 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(pins::list_pins)
         .service(buckets::get_bucket)
         .service(buckets::compare_buckets)
+        .service(reading::mark_read)
+        .service(reading::list_readers)
         .service(presence::query_presence)
         .service(presence::get_group_presence)
         .service(realtime::sync)

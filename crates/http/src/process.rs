@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access_log::AccessLog;
 use crate::cli::{self, Start};
 use crate::health::{self, Readiness};
+use crate::origins::Origins;
 use crate::server::{self, ServerOptions};
 
 /// What a server program has before it does anything of its own.
@@ -165,7 +166,11 @@ impl Process {
     where
         R: Fn(&mut ServiceConfig) + Clone + Send + 'static,
     {
-        let options = ServerOptions::with_room_for(connections, AccessLog::new(&self.metrics));
+        let access_log = AccessLog::new(&self.metrics);
+        let options = ServerOptions {
+            origins: Origins::new(&self.config.public_url, &self.config.ws.origins),
+            ..ServerOptions::with_room_for(connections, access_log)
+        };
         let (readiness, metrics) = (Data::new(readiness), self.metrics);
         let configure = move |app: &mut ServiceConfig| {
             app.app_data(readiness.clone())

@@ -16,6 +16,7 @@ use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::AccessLog;
+use crate::origins::Origins;
 use crate::problem;
 
 /// Connections that wait to be accepted: after a restart all clients come at once.
@@ -46,6 +47,8 @@ pub struct ServerOptions {
     /// How long requests in flight may take to end after the shutdown began.
     pub shutdown_timeout: Duration,
     pub access_log: AccessLog,
+    /// Web pages that may read what is answered.
+    pub origins: Origins,
 }
 
 impl ServerOptions {
@@ -66,6 +69,7 @@ impl ServerOptions {
             max_connections: MAX_CONNECTIONS,
             shutdown_timeout: Duration::from_secs(10),
             access_log,
+            origins: Origins::default(),
         }
     }
 }
@@ -151,11 +155,15 @@ where
         max_connections,
         shutdown_timeout,
         access_log,
+        origins,
     } = options;
     let application = move || {
         let access_log = access_log.clone();
         App::new()
             .configure(configure.clone())
+            .wrap(from_fn(problem::render_all))
+            .wrap(origins.cors())
+            // Once more, for what is refused to a page before it has sent it.
             .wrap(from_fn(problem::render_all))
             .wrap(from_fn(move |request, next| {
                 access_log.clone().record(request, next)

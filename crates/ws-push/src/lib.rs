@@ -10,7 +10,6 @@ mod drain;
 mod guard;
 mod hub;
 mod metrics;
-mod origin;
 mod poll;
 mod registrar;
 mod roster;

@@ -65,19 +65,12 @@ async fn open_events(
     meet(&state, &request)?;
     let admitted = admit(&state, &request, admission, Transport::Events).await?;
     let frames = connection::open(state, admitted, Link::Events);
-    let mut response = HttpResponse::Ok();
-    response
+    Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         // nginx and others pass each event on when it comes.
-        .insert_header(("x-accel-buffering", "no"));
-    if let Some(origin) = request.headers().get(header::ORIGIN) {
-        // It is one that may connect: without this a browser would keep the events from it.
-        response
-            .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, origin))
-            .insert_header((header::VARY, "Origin"));
-    }
-    Ok(response.body(BodyStream::new(frames)))
+        .insert_header(("x-accel-buffering", "no"))
+        .body(BodyStream::new(frames)))
 }
 
 /// What is refused whoever asks. Whether there is room shows when a place is taken.

@@ -14,7 +14,7 @@ use tidings_common::sync;
 use tidings_common::tasks::Tasks;
 use tidings_common::telemetry::Metrics;
 use tidings_http::health::Readiness;
-use tidings_http::{Authenticator, BodyLimit};
+use tidings_http::{Authenticator, BodyLimit, Origins};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,7 +23,6 @@ use crate::binder::{Partitions, UNBIND_AFTER};
 use crate::connection::MailboxLimits;
 use crate::hub::{Hub, HubLimits};
 use crate::metrics::PushMetrics;
-use crate::origin::Origins;
 use crate::poll::Pollers;
 use crate::registrar::Registrar;
 use crate::state::State;

@@ -11,14 +11,13 @@ use tidings_common::log::Revocations;
 use tidings_common::presence::Presence;
 use tidings_common::store::Store;
 use tidings_common::sync::Sync;
-use tidings_http::Authenticator;
+use tidings_http::{Authenticator, Origins};
 
 use crate::acks::AckReports;
 use crate::binder::Partitions;
 use crate::connection::MailboxLimits;
 use crate::hub::Hub;
 use crate::metrics::PushMetrics;
-use crate::origin::Origins;
 use crate::poll::Pollers;
 
 pub(crate) struct State {

@@ -8,6 +8,7 @@ mod chaos;
 mod delivery;
 mod fences;
 mod keys;
+mod read_marks;
 mod relay;
 mod revocation;
 mod rights;
@@ -44,6 +45,8 @@ mod permissions;
 mod polls;
 #[path = "../shared/presence.rs"]
 mod presence;
+#[path = "../shared/reading.rs"]
+mod reading;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

@@ -38,6 +38,8 @@ mod permissions;
 mod polls;
 #[path = "../shared/presence.rs"]
 mod presence;
+#[path = "../shared/reading.rs"]
+mod reading;
 #[path = "../shared/slow.rs"]
 mod slow;
 #[path = "../shared/state.rs"]

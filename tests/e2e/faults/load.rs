@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 const ANSWER: Duration = Duration::from_secs(13);
 /// How long it may take after a fault until messages are taken again.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// No fault keeps a message from being taken for longer.
+const LONGEST_FAULT: Duration = Duration::from_secs(180);
 /// Between a sender's messages, so that the load leaves the machine room for recovering.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Answers of nginx about a server that is gone.
@@ -192,7 +194,8 @@ impl Sender {
     async fn send(&mut self, content: String) -> Result<()> {
         let begun = Instant::now();
         loop {
-            ensure!(begun.elapsed() < RECOVERY, "{content} is never taken");
+            let patience = LONGEST_FAULT + RECOVERY;
+            ensure!(begun.elapsed() < patience, "{content} is never taken");
             let at = &self.at[self.next % self.at.len()];
             let since = Instant::now();
             let answer = at.send_nonce(&self.channel, &content, &content).await;

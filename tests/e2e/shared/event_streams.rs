@@ -92,7 +92,7 @@ async fn a_stream_receives_each_delta_once_and_in_order_until_its_session_ends()
         let expected = json!({
             "type": "delta", "stream": channel, "seq": sent["seq"], "kind": "message.created",
             "at": sent["created_at"], "actor": ada.user,
-            "data": {"id": sent["id"], "content": sent["content"], "reply_to": null, "mentions": []},
+            "data": {"id": sent["id"], "content": sent["content"], "reply_to": null, "mentions": [], "mentions_everyone": false},
         });
         ensure!(delta == expected, "{delta} not {expected}");
     }

@@ -282,7 +282,8 @@ impl World {
             None => request,
         };
         let answer = answer(request).await?;
-        if [404, 409, 422].contains(&answer.status) {
+        let muted = answer.status == 403 && who.user != self.owner.user;
+        if muted || [404, 409, 422].contains(&answer.status) {
             return Ok(None);
         }
         self.done += 1;

@@ -86,6 +86,10 @@ pub enum Change {
     Profile {
         display_name: String,
     },
+    MarkRead {
+        channel: String,
+        seq: u64,
+    },
 }
 
 impl Change {
@@ -115,6 +119,7 @@ impl Change {
             Self::RenameChannel { .. } => "rename channel if-match",
             Self::DeleteChannel { .. } => "delete channel",
             Self::Profile { .. } => "change profile",
+            Self::MarkRead { .. } => "mark read",
         }
     }
 
@@ -140,7 +145,7 @@ impl Change {
             | Self::CreateChannel { group, .. }
             | Self::RenameChannel { group, .. }
             | Self::DeleteChannel { group, .. } => format!("g:{group}"),
-            Self::Profile { .. } => format!("u:{actor}"),
+            Self::Profile { .. } | Self::MarkRead { .. } => format!("u:{actor}"),
         }
     }
 
@@ -234,6 +239,10 @@ impl Change {
             Self::Profile { display_name } => {
                 let body = json!({"display_name": display_name});
                 (Method::PATCH, "/v1/users/me".to_owned(), Some(body))
+            }
+            Self::MarkRead { channel, seq } => {
+                let path = format!("/v1/channels/{channel}/read");
+                (Method::PUT, path, Some(json!({"seq": seq})))
             }
         };
         (method, path, body, self.if_match())

@@ -210,6 +210,8 @@ pub struct Truth {
     /// The heads that the servers name.
     pub heads: BTreeMap<String, u64>,
     pub state: crate::view::View,
+    /// User → through where each channel is read.
+    pub read_marks: BTreeMap<String, crate::view::ReadMarks>,
 }
 
 impl Question {

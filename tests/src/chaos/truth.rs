@@ -7,7 +7,7 @@ use super::history::Truth;
 use super::recorder::Recorder;
 use crate::client::{Client, items};
 use crate::replica::{Cursor, Delta};
-use crate::view::View;
+use crate::view::{self, View};
 
 /// Reads the log from its beginning and the state: what the auditor, who is in every group,
 /// sees, and each user's own stream.
@@ -22,6 +22,8 @@ pub async fn read(auditor: &Client, users: &[Client], recorder: &Recorder) -> Re
     for client in [auditor].into_iter().chain(users) {
         let heads: Cursor = serde_json::from_value(client.heads().await?)?;
         let own = format!("u:{}", client.user);
+        let marks = view::fetch_read_marks(client).await?;
+        truth.read_marks.insert(client.user.clone(), marks);
         for (stream, head) in heads {
             if client.user == auditor.user || stream == own {
                 read_stream(client, &stream, recorder, &mut truth).await?;

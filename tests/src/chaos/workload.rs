@@ -40,13 +40,14 @@ async fn take_part(actor: &mut Actor) {
         return;
     };
     match actor.random.u8(..100) {
-        0..8 => actor.type_in(channel).await,
-        8..44 => send(actor, channel).await,
-        44..54 => edit(actor, channel).await,
-        54..59 => delete(actor, channel).await,
-        59..70 => react(actor, channel).await,
-        70..73 => pin(actor, channel).await,
-        73..87 => read(actor, group, channel).await,
+        0..6 => actor.type_in(channel).await,
+        6..42 => send(actor, channel).await,
+        42..52 => edit(actor, channel).await,
+        52..57 => delete(actor, channel).await,
+        57..68 => react(actor, channel).await,
+        68..71 => pin(actor, channel).await,
+        71..83 => read(actor, group, channel).await,
+        83..87 => mark_read(actor, channel).await,
         87..90 => rename_group(actor, group).await,
         90..92 => {
             let change = Change::Remove { group, user };
@@ -198,6 +199,13 @@ async fn read(actor: &mut Actor, group: String, channel: String) {
         },
     };
     actor.read(question).await;
+}
+
+/// Mostly forward; what is known of the channel may be behind the mark all the same.
+async fn mark_read(actor: &mut Actor, channel: String) {
+    if let Some(seq) = message(actor, &channel, false) {
+        actor.perform(Change::MarkRead { channel, seq }).await;
+    }
 }
 
 async fn rename_group(actor: &mut Actor, group: String) {

@@ -84,7 +84,7 @@ impl Model {
                 view.set(stream, part);
             }
         }
-        view
+        view.shown()
     }
 
     /// An entry as it was committed.
@@ -106,13 +106,32 @@ impl Model {
         let (letter, id) = stream.split_once(':')?;
         Some(match letter {
             "g" => Part::Group(self.truth.groups.get(id)?.clone()),
-            "c" => Part::Messages(self.truth.channels.get(id).cloned().unwrap_or_default()),
-            _ => Part::Other,
+            "c" => {
+                let messages = self.truth.channels.get(id).cloned().unwrap_or_default();
+                Part::Messages(messages, self.read_through(id))
+            }
+            _ => {
+                let mut marks = self.truth.read_marks.clone();
+                marks.retain(|channel, _| self.is_mine(&format!("c:{channel}")));
+                Part::ReadMarks(marks)
+            }
         })
+    }
+
+    fn read_through(&self, channel: &str) -> u64 {
+        self.truth
+            .read_marks
+            .get(channel)
+            .copied()
+            .unwrap_or_default()
     }
 
     fn commit(&mut self, stream: &str, kind: &str, data: Value) -> Push {
         let was_mine = self.is_mine(stream);
+        let actor = match was_mine && fastrand::bool() {
+            true => ME,
+            false => "somebody",
+        };
         let log = self.streams.entry(stream.to_owned()).or_default();
         let seq = log.deltas.len() as u64 + 1;
         let delta = Delta {
@@ -121,13 +140,14 @@ impl Model {
             seq,
             kind: kind.to_owned(),
             at: format!("at {seq}"),
-            actor: Some("somebody".to_owned()),
+            actor: Some(actor.to_owned()),
             data,
         };
         log.deltas.push(delta.clone());
         self.truth
             .apply(&delta)
             .expect("the model's deltas are whole");
+        self.truth.note_own(ME, &delta);
         if delta.kind == "group.deleted" {
             self.deleted.insert(stream[2..].to_owned());
         }
@@ -224,6 +244,12 @@ impl Model {
             (95, _) => {
                 self.trim();
                 Vec::new()
+            }
+            (96..98, Some(channel)) if self.is_mine(&format!("c:{channel}")) => {
+                let head = self.streams[&format!("c:{channel}")].deltas.len() as u64;
+                let to = self.read_through(&channel) + fastrand::u64(1..4);
+                let data = json!({"channel": channel, "seq": to.min(head)});
+                vec![self.commit(&format!("u:{ME}"), "read.moved", data)]
             }
             _ => vec![self.commit(&format!("u:{ME}"), "user.updated", json!({}))],
         }

@@ -36,6 +36,7 @@ const DEPENDENTS: &[(&str, &[&str])] = &[
     ("tidings-ws-push", STANDALONE),
     ("tidings-worker", STANDALONE),
     ("tidings", &[]),
+    ("actix-cors", &["tidings-http"]),
     ("actix-web", ACTIX),
     ("actix-http", ACTIX),
     ("actix-ws", ACTIX),
@@ -109,6 +110,7 @@ const BANS: &[Ban] = &[
         folder: "crates/api/src/service",
         words: &[
             "actix_web",
+            "actix_cors",
             "actix_http",
             "actix_ws",
             "actix_rt",

@@ -11,13 +11,13 @@ use crate::ApiState;
 use crate::answer::{Answer, no_content};
 use crate::extract::{IdempotencyKey, IfMatch, OptionalJson, in_time};
 use crate::fields::{Fields, only, whole};
-use crate::service::{ChannelAtHead, ChannelSettings};
+use crate::service::{ChannelSettings, SeenChannel};
 
 /// The longest time between two messages in slow mode: six hours.
 const MOST_SLOW_SECS: u32 = 21_600;
 
-fn shown(found: ChannelAtHead) -> wire::Channel {
-    wire::Channel::at_head(found.channel, found.head)
+fn shown(found: SeenChannel) -> wire::Channel {
+    wire::Channel::shown(found.channel, found.reading)
 }
 
 /// Creates a channel; admins and the owner may.

@@ -13,10 +13,14 @@ use crate::ApiState;
 use crate::answer::{Answer, no_content};
 use crate::extract::{IdempotencyKey, IfMatch, OptionalJson, in_time};
 use crate::fields::{Fields, only, user_id};
-use crate::service::{Invited, NewGroup};
+use crate::service::{Invited, NewGroup, SeenGroup};
 
 /// Most ids in `members`.
 const MOST_MEMBERS: usize = 1000;
+
+pub(super) fn shown(seen: SeenGroup) -> wire::Group {
+    wire::Group::shown(seen.membership, &seen.readings)
+}
 
 /// Creates a group with the caller as its owner and one channel, `general`.
 #[utoipa::path(
@@ -33,7 +37,7 @@ pub(crate) async fn create_group(
 ) -> Result<HttpResponse, Problem> {
     let new = new_group(who.user, body)?;
     let done = in_time(state.groups.create(who.user, new, key.as_ref())).await?;
-    let group = wire::Group::from(done.value);
+    let group = shown(done.value);
     Ok(Answer::created()
         .replayed(done.replayed)
         .version(group.version)
@@ -75,7 +79,8 @@ pub(crate) async fn list_groups(
 ) -> Result<HttpResponse, Problem> {
     let page = page.check()?;
     let found = in_time(state.groups.list(who.user, page)).await?;
-    Ok(Answer::ok().json(wire::List::<wire::Group>::of(found.items, found.more)))
+    let items = found.items.into_iter().map(shown);
+    Ok(Answer::ok().json(wire::List::<wire::Group>::of(items, found.more)))
 }
 
 /// A group.
@@ -90,7 +95,7 @@ pub(crate) async fn get_group(
     Authenticated(who): Authenticated,
     Path(group): Path<GroupId>,
 ) -> Result<HttpResponse, Problem> {
-    let group = wire::Group::from(in_time(state.groups.get(who.user, group)).await?);
+    let group = shown(in_time(state.groups.get(who.user, group)).await?);
     Ok(Answer::ok().version(group.version).json(group))
 }
 
@@ -114,7 +119,7 @@ pub(crate) async fn update_group(
         .groups
         .rename(who.user, group, name, precondition, key.as_ref());
     let done = in_time(rename).await?;
-    let group = wire::Group::from(done.value);
+    let group = shown(done.value);
     Ok(Answer::ok()
         .replayed(done.replayed)
         .version(group.version)
@@ -161,7 +166,7 @@ pub(crate) async fn put_direct(
     _: OptionalJson<wire::Empty>,
 ) -> Result<HttpResponse, Problem> {
     let put = in_time(state.groups.put_direct(who.user, user, key.as_ref())).await?;
-    let group = wire::Group::from(put.value);
+    let group = shown(put.value);
     Ok(Answer::created_if(put.created)
         .replayed(put.replayed)
         .version(group.version)

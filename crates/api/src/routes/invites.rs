@@ -9,7 +9,7 @@ use tidings_common::domain::{GroupId, InviteId};
 use tidings_common::wire;
 use tidings_http::{Authenticated, Path, Problem, Query};
 
-use super::{KeyHeader, PageQuery};
+use super::{KeyHeader, PageQuery, groups};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
 use crate::extract::{IdempotencyKey, OptionalJson, in_time};
@@ -150,7 +150,7 @@ pub(crate) async fn join_by_invite(
     _: OptionalJson<wire::Empty>,
 ) -> Result<HttpResponse, Problem> {
     let put = in_time(state.invites.join(who.user, &code, key.as_ref())).await?;
-    let group = wire::Group::from(put.value);
+    let group = groups::shown(put.value);
     Ok(Answer::created_if(put.created)
         .replayed(put.replayed)
         .version(group.version)

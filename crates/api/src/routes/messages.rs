@@ -16,7 +16,7 @@ use crate::fields::{Fields, only};
 use crate::service::{NewMessage, Window};
 
 /// Beyond every position that can be: streams count in 63 bits.
-const LAST: Seq = i64::MAX.unsigned_abs();
+pub(super) const LAST: Seq = i64::MAX.unsigned_abs();
 
 /// Sends a message. `nonce` and the header `Idempotency-Key` are the same thing.
 #[utoipa::path(

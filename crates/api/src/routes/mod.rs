@@ -10,6 +10,7 @@ pub(crate) mod messages;
 pub(crate) mod pins;
 pub(crate) mod presence;
 pub(crate) mod reactions;
+pub(crate) mod reading;
 pub(crate) mod realtime;
 pub(crate) mod sessions;
 pub(crate) mod users;

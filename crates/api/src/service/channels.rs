@@ -1,8 +1,8 @@
 //! Channels of a group.
 
 use tidings_common::domain::{
-    Action, Change, Channel, ChannelId, Entry, Group, GroupId, IdempotencyKey, Name, Refusal,
-    RequestHash, Seq, UserId,
+    Action, Change, Channel, ChannelId, Entry, Group, GroupId, IdempotencyKey, Name, Reading,
+    Refusal, RequestHash, UserId,
 };
 use tidings_common::log::Committed;
 use tidings_common::store::Store;
@@ -19,11 +19,11 @@ pub(crate) struct ChannelSettings {
     pub(crate) slow_mode_secs: Option<u32>,
 }
 
-/// A channel with the end of its stream.
+/// A channel, and how it stands to the caller.
 #[derive(Debug)]
-pub(crate) struct ChannelAtHead {
+pub(crate) struct SeenChannel {
     pub(crate) channel: Channel,
-    pub(crate) head: Seq,
+    pub(crate) reading: Reading,
 }
 
 impl Channels {
@@ -37,7 +37,7 @@ impl Channels {
         group: GroupId,
         name: Name,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<ChannelAtHead>, ServiceError> {
+    ) -> Result<Done<SeenChannel>, ServiceError> {
         let route = "POST /v1/groups/{group}/channels";
         let name = name.into_string();
         let request = RequestHash::of(route, &[group.as_bytes(), name.as_bytes()]);
@@ -73,9 +73,9 @@ impl Channels {
         &self,
         who: UserId,
         channel: ChannelId,
-    ) -> Result<ChannelAtHead, ServiceError> {
+    ) -> Result<SeenChannel, ServiceError> {
         let channel = readable(self.context.store.as_ref(), who, channel).await?;
-        self.at_head(channel).await
+        self.seen_by(who, channel).await
     }
 
     pub(crate) async fn update(
@@ -85,7 +85,7 @@ impl Channels {
         settings: ChannelSettings,
         precondition: Precondition,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<ChannelAtHead>, ServiceError> {
+    ) -> Result<Done<SeenChannel>, ServiceError> {
         let group = self.group_of(channel).await?;
         let ChannelSettings {
             name,
@@ -149,28 +149,32 @@ impl Channels {
         group: GroupId,
         channel: ChannelId,
         committed: Committed,
-    ) -> Result<Done<ChannelAtHead>, ServiceError> {
+    ) -> Result<Done<SeenChannel>, ServiceError> {
         let Committed { entry, replayed } = committed;
         let who = entry.actor;
         let state = self.context.store.group(group).await?;
-        let visible = state.and_then(|state| {
-            let visible = who.and_then(|who| state.channel_for(who, channel).ok());
-            visible.cloned()
+        let visible = state.zip(who).and_then(|(state, who)| {
+            let channel = state.channel_for(who, channel).ok()?.clone();
+            Some((who, channel))
         });
         let value = match visible {
-            Some(channel) => self.at_head(channel).await?,
-            None => ChannelAtHead {
+            Some((who, channel)) => self.seen_by(who, channel).await?,
+            None => SeenChannel {
                 channel: as_of(&entry, group, channel),
-                head: 0,
+                reading: Reading::default(),
             },
         };
         Ok(Done { value, replayed })
     }
 
-    async fn at_head(&self, channel: Channel) -> Result<ChannelAtHead, ServiceError> {
-        let heads = self.context.store.heads(&[channel.id.into()]).await?;
-        let head = heads.first().copied().unwrap_or_default();
-        Ok(ChannelAtHead { channel, head })
+    async fn seen_by(&self, who: UserId, channel: Channel) -> Result<SeenChannel, ServiceError> {
+        let (group, id) = ([channel.group], [channel.id]);
+        let readings = self.context.readings(who, &group, &id).await?;
+        let reading = readings.get(&channel.id).copied();
+        Ok(SeenChannel {
+            channel,
+            reading: reading.unwrap_or_default(),
+        })
     }
 }
 

@@ -22,14 +22,19 @@ pub(crate) enum ServiceError {
     Muted { until: Timestamp },
     #[error("{0}")]
     Conflict(&'static str),
+    #[error("the group has more than {most} members")]
+    GroupTooLarge { most: usize },
     #[error("this username is taken")]
     UsernameTaken,
     #[error("the resource has changed: its version is now {version}")]
     PreconditionFailed { version: u64 },
     #[error("the idempotency key was used with another body")]
     KeyReused,
-    #[error("too many requests wait for the same thing")]
-    RateLimited { retry_after: Duration },
+    #[error("{why}")]
+    RateLimited {
+        why: &'static str,
+        retry_after: Duration,
+    },
     /// Nothing had to be changed. A service answers it with the present state.
     #[error("there is nothing to change")]
     Unchanged,
@@ -54,6 +59,7 @@ impl From<Refusal> for ServiceError {
             Refusal::Forbidden(why) => Self::Forbidden(why),
             Refusal::Muted { until } => Self::Muted { until },
             Refusal::TooSoon { millis } => Self::RateLimited {
+                why: "the channel is in slow mode",
                 retry_after: Duration::from_millis(millis),
             },
             Refusal::Invalid(violations) => Self::Invalid(violations),

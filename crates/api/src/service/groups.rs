@@ -12,6 +12,7 @@ use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
 
 use super::proposal::decided;
+use super::reading::Readings;
 use super::{Context, Done, IdPage, Listed, Mutation, Precondition, Put, ServiceError};
 
 /// The channel that every group starts with.
@@ -26,6 +27,13 @@ pub(crate) struct NewGroup {
     pub(crate) name: Name,
     /// Besides the creator, each once.
     pub(crate) members: Vec<Invited>,
+}
+
+/// A group as one of its members sees it.
+pub(crate) struct SeenGroup {
+    pub(crate) membership: Membership,
+    /// At least of its channels.
+    pub(crate) readings: Arc<Readings>,
 }
 
 /// Somebody whom a request names.
@@ -46,7 +54,7 @@ impl Groups {
         who: UserId,
         new: NewGroup,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<Membership>, ServiceError> {
+    ) -> Result<Done<SeenGroup>, ServiceError> {
         let route = "POST /v1/groups";
         let mut parts: Vec<&[u8]> = vec![new.name.as_str().as_bytes()];
         parts.extend(new.members.iter().map(|one| one.user.as_bytes().as_slice()));
@@ -85,7 +93,7 @@ impl Groups {
         who: UserId,
         other: UserId,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Put<Membership>, ServiceError> {
+    ) -> Result<Put<SeenGroup>, ServiceError> {
         if who == other {
             return Err(ServiceError::invalid(
                 "",
@@ -126,23 +134,22 @@ impl Groups {
         })
     }
 
-    pub(crate) async fn get(
-        &self,
-        who: UserId,
-        group: GroupId,
-    ) -> Result<Membership, ServiceError> {
+    pub(crate) async fn get(&self, who: UserId, group: GroupId) -> Result<SeenGroup, ServiceError> {
         let membership = self.context.store.membership(who, group).await?;
-        membership.ok_or(ServiceError::NotFound)
+        let membership = membership.ok_or(ServiceError::NotFound)?;
+        self.context.seen_by(who, membership).await
     }
 
     pub(crate) async fn list(
         &self,
         who: UserId,
         page: IdPage<GroupId>,
-    ) -> Result<Listed<Membership>, ServiceError> {
+    ) -> Result<Listed<SeenGroup>, ServiceError> {
         let store = &self.context.store;
         let items = store.memberships(who, page.window, page.limit + 1).await?;
-        Ok(Listed::cut(items, &page))
+        let Listed { items, more } = Listed::cut(items, &page);
+        let items = self.context.all_seen_by(who, items).await?;
+        Ok(Listed { items, more })
     }
 
     pub(crate) async fn rename(
@@ -152,7 +159,7 @@ impl Groups {
         name: Name,
         precondition: Precondition,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Done<Membership>, ServiceError> {
+    ) -> Result<Done<SeenGroup>, ServiceError> {
         let name = name.into_string();
         let parts = [group.as_bytes().as_slice(), name.as_bytes()];
         let request = RequestHash::of("PATCH /v1/groups/{group}", &parts);
@@ -195,7 +202,7 @@ impl Groups {
         who: UserId,
         group: GroupId,
         committed: &Committed,
-    ) -> Result<Done<Membership>, ServiceError> {
+    ) -> Result<Done<SeenGroup>, ServiceError> {
         Ok(Done {
             value: seen_after(&self.context, who, group, committed).await?,
             replayed: committed.replayed,
@@ -209,16 +216,45 @@ pub(super) async fn seen_after(
     who: UserId,
     group: GroupId,
     committed: &Committed,
-) -> Result<Membership, ServiceError> {
+) -> Result<SeenGroup, ServiceError> {
     if let Some(membership) = context.store.membership(who, group).await? {
-        return Ok(membership);
+        return context.seen_by(who, membership).await;
     }
     // The caller has left, or the group is gone, since the first answer.
     let state = context.store.group(group).await?;
-    Ok(as_of(
-        &committed.entry,
-        state.ok_or(ServiceError::NotFound)?,
-    ))
+    let state = state.ok_or(ServiceError::NotFound)?;
+    Ok(SeenGroup {
+        membership: as_of(&committed.entry, state),
+        readings: Arc::default(),
+    })
+}
+
+impl Context {
+    /// A membership of `who`, with how its channels stand.
+    pub(super) async fn seen_by(
+        &self,
+        who: UserId,
+        membership: Membership,
+    ) -> Result<SeenGroup, ServiceError> {
+        let mut seen = self.all_seen_by(who, vec![membership]).await?;
+        Ok(seen.remove(0))
+    }
+
+    async fn all_seen_by(
+        &self,
+        who: UserId,
+        memberships: Vec<Membership>,
+    ) -> Result<Vec<SeenGroup>, ServiceError> {
+        let groups: Vec<GroupId> = memberships.iter().map(|one| one.group).collect();
+        let channels = memberships.iter().flat_map(|one| &one.channels);
+        let channels: Vec<ChannelId> = channels.map(|channel| channel.id).collect();
+        let readings = Arc::new(self.readings(who, &groups, &channels).await?);
+        let seen = memberships.into_iter().map(|membership| SeenGroup {
+            membership,
+            readings: readings.clone(),
+        });
+        Ok(seen.collect())
+    }
 }
 
 /// What the author of `entry` saw of the group then, as far as it is still known, and nothing

@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use tidings_common::clock::Clock;
 use tidings_common::domain::{
-    Action, Change, GroupId, Head, IdempotencyKey, Invite, InviteId, InviteUse, Membership,
-    Refusal, RequestHash, Role, UserId,
+    Action, Change, GroupId, Head, IdempotencyKey, Invite, InviteId, InviteUse, Refusal,
+    RequestHash, Role, UserId,
 };
 use tidings_common::log::{Draft, NotValid, Proposal};
 use tidings_common::store::{IdWindow, Store};
 
-use super::groups::{refuse_full, seen_after};
+use super::groups::{SeenGroup, refuse_full, seen_after};
 use super::proposal::{decided, permitted, permitting, there};
 use super::{Context, Done, IdPage, Listed, Mutation, Put, ServiceError};
 
@@ -139,7 +139,8 @@ impl Invites {
     /// to read.
     pub(crate) async fn preview(&self, who: UserId, code: &str) -> Result<Preview, ServiceError> {
         let invite = self.invite_of(code).await?;
-        let group = self.context.log.groups().get(invite.group, 0).await?;
+        // From the store: what a cache holds may have ended elsewhere.
+        let group = self.context.log.groups().fresh(invite.group).await?;
         let group = group.filter(|group| !group.deleted);
         let group = group.ok_or(ServiceError::NotFound)?;
         let member = group.members.contains_key(&who);
@@ -162,7 +163,7 @@ impl Invites {
         who: UserId,
         code: &str,
         key: Option<&IdempotencyKey>,
-    ) -> Result<Put<Membership>, ServiceError> {
+    ) -> Result<Put<SeenGroup>, ServiceError> {
         // An invite stays with its group for ever, also once it is deleted, so this does not
         // decide anything: whether it lets the caller in is decided in the proposal.
         let Invite { id, group, .. } = self.invite_of(code).await?;
@@ -190,10 +191,11 @@ impl Invites {
             }),
             Err(ServiceError::Unchanged) => {
                 let membership = self.context.store.membership(who, group).await?;
+                let membership = membership.ok_or(ServiceError::NotFound)?;
                 Ok(Put {
                     created: false,
                     replayed: false,
-                    value: membership.ok_or(ServiceError::NotFound)?,
+                    value: self.context.seen_by(who, membership).await?,
                 })
             }
             Err(error) => Err(error),

@@ -106,6 +106,7 @@ impl<'a> Place<'a> {
         let place = Self(waiting);
         if waiting.fetch_add(1, Ordering::SeqCst) >= QUEUE_LIMIT {
             return Err(ServiceError::RateLimited {
+                why: "too many passwords wait to be checked",
                 retry_after: RETRY_AFTER,
             });
         }

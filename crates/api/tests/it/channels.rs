@@ -25,7 +25,7 @@ async fn a_channel_is_created_read_changed_and_deleted() {
     assert_eq!(channel["head"], 0);
     bob.say(id, "hello").await;
     let mut expected = channel.clone();
-    expected["head"] = json!(1);
+    (expected["head"], expected["read"]) = (json!(1), json!(1));
     assert_eq!(bob.get(&path).await, expected);
     eve.call("GET", &path, 404).await;
 

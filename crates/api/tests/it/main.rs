@@ -18,6 +18,7 @@ mod pins;
 mod presence;
 mod quotes;
 mod reactions;
+mod reading;
 mod sessions;
 mod sync;
 mod typing;

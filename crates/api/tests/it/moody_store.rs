@@ -6,12 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tidings_common::domain::{
     Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
-    Message, Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User,
-    UserId, Version,
+    Message, Place, Reacting, ReadMark, Restrictions, Seq, ServerId, Session, SessionId, StreamId,
+    Timestamp, User, UserId, Version,
 };
 use tidings_common::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
-    Page, Pending, PendingPage, StateChange, StateStore, Store, StoreError, Window,
+    Page, Pending, PendingPage, ReadingStore, StateChange, StateStore, Store, StoreError, Window,
 };
 use tokio::sync::watch;
 
@@ -124,4 +124,23 @@ moody! { StateStore:
     invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
     shared_groups(user: UserId, others: &[UserId]) -> Vec<(UserId, GroupId)>;
     acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
+}
+
+moody! { ReadingStore:
+    read_marks(
+        users: &[UserId],
+        channels: &[ChannelId]
+    ) -> Vec<(UserId, ChannelId, ReadMark)>;
+    begin_reading(
+        user: UserId,
+        group: GroupId,
+        joined: Seq,
+        places: &[(ChannelId, Place)]
+    ) -> ();
+    begun_reading(user: UserId, groups: &[GroupId]) -> Vec<(ChannelId, Place)>;
+    ends(channels: &[ChannelId]) -> Vec<Place>;
+    place_at(channel: ChannelId, through: Seq) -> Place;
+    last_sent_by(user: UserId, channels: &[ChannelId]) -> Vec<(ChannelId, Place)>;
+    last_sent_in(channel: ChannelId, users: &[UserId]) -> Vec<(UserId, Place)>;
+    mentions(user: UserId, behind: &[(ChannelId, Seq)], most: usize) -> Vec<usize>;
 }

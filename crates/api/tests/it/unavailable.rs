@@ -18,6 +18,7 @@ const SLACK: Duration = Duration::from_secs(5);
 
 const BUCKET: &str = "/v1/channels/{channel}/buckets/{bucket}";
 const COMPARE: &str = "/v1/channels/{channel}/buckets/compare";
+const READERS: &str = "/v1/channels/{channel}/messages/{seq}/readers";
 const PIN: &str = "/v1/channels/{channel}/messages/{seq}/pin";
 const REACTION: &str = "/v1/channels/{channel}/messages/{seq}/reactions/{emoji}";
 
@@ -100,6 +101,8 @@ impl World {
             ("POST", "/v1/channels/{channel}/typing", &none),
             ("POST", "/v1/presence/query", &users),
             ("GET", "/v1/groups/{group}/presence", &none),
+            ("PUT", "/v1/channels/{channel}/read", &json!({"seq": 1})),
+            ("GET", READERS, &none),
             ("PUT", "/v1/direct/{user}", &none),
             ("GET", "/v1/groups", &none),
             ("POST", "/v1/groups", &name),

@@ -20,6 +20,13 @@ pub enum Change {
     SessionRevoked { session: SessionId },
     /// `u:` The user's own profile.
     UserUpdated { display_name: String },
+    /// `u:` How far the user has read a channel: through `seq`, up to and with which there are
+    /// `ord` messages.
+    ReadMoved {
+        channel: ChannelId,
+        seq: Seq,
+        ord: u64,
+    },
 
     /// `g:` Always entry 1, with everything the group starts with.
     GroupCreated {
@@ -152,6 +159,7 @@ kinds! {
     SessionCreated => "session.created",
     SessionRevoked => "session.revoked",
     UserUpdated => "user.updated",
+    ReadMoved => "read.moved",
     GroupCreated => "group.created",
     GroupUpdated => "group.updated",
     GroupDeleted => "group.deleted",
@@ -230,6 +238,7 @@ impl Change {
             Self::SessionCreated { .. } => Kind::SessionCreated,
             Self::SessionRevoked { .. } => Kind::SessionRevoked,
             Self::UserUpdated { .. } => Kind::UserUpdated,
+            Self::ReadMoved { .. } => Kind::ReadMoved,
             Self::GroupCreated { .. } => Kind::GroupCreated,
             Self::GroupUpdated { .. } => Kind::GroupUpdated,
             Self::GroupDeleted => Kind::GroupDeleted,

@@ -39,6 +39,23 @@ pub struct Mentions {
     pub everyone: bool,
 }
 
+impl Mentions {
+    /// Whether a member is mentioned.
+    #[must_use]
+    pub fn include(&self, member: UserId) -> bool {
+        self.everyone || self.users.contains(&member)
+    }
+}
+
+impl From<Vec<UserId>> for Mentions {
+    fn from(users: Vec<UserId>) -> Self {
+        Self {
+            users,
+            everyone: false,
+        }
+    }
+}
+
 /// What a reply shows of the message that it answers, as that is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quote {

@@ -11,9 +11,12 @@ use super::appender::Appenders;
 use super::applied::Applied;
 use super::groups::Groups;
 use crate::domain::{
-    Change, ChannelId, Entry, GroupId, Head, Key, Seq, SessionId, StreamId, UserId,
+    Change, ChannelId, Entry, GroupId, Head, Key, Place, Seq, SessionId, StreamId, UserId,
 };
 use crate::store::{Store, StoreError};
+
+/// Entries of a group that are read at once.
+const LATER: usize = 200;
 
 pub(super) struct Completion {
     store: Arc<dyn Store>,
@@ -89,18 +92,68 @@ impl Completion {
                     .await?;
             }
             (StreamId::Group(group), change) if change.needs_fence() => {
-                self.fence(entry, group, again).await?;
+                let fences = self.fence(entry, group, again).await?;
+                if let Change::MemberAdded { user, .. } = change {
+                    self.begin_reading(entry, group, *user, &fences).await?;
+                }
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Puts a fence into every channel of the group: entries behind it were checked at the
+    /// What stands before the fences of their joining does not count as unread for somebody who
+    /// has never read. Whoever repeats it finds the same fences.
+    async fn begin_reading(
+        &self,
+        entry: &Entry,
+        group: GroupId,
+        user: UserId,
+        fences: &[(ChannelId, Place)],
+    ) -> Result<(), AppendError> {
+        let unavailable = |error: StoreError| {
+            tracing::warn!(group.id = %group, error = &error as &dyn std::error::Error, "where a member begins to read could not be recorded");
+            AppendError::Unavailable
+        };
+        let places = self.older_than(entry, fences).await.map_err(unavailable)?;
+        let beginning = self.store.begin_reading(user, group, entry.seq, &places);
+        beginning.await.map_err(unavailable)
+    }
+
+    /// Those of the fences whose channels are older than the entry. Others there are only where
+    /// it is completed late.
+    async fn older_than(
+        &self,
+        entry: &Entry,
+        fences: &[(ChannelId, Place)],
+    ) -> Result<Vec<(ChannelId, Place)>, StoreError> {
+        let mut places = fences.to_vec();
+        let mut after = entry.seq;
+        loop {
+            let later = self.store.entries(entry.stream, after, Seq::MAX, LATER);
+            let later = later.await?;
+            for entry in &later {
+                if let Change::ChannelCreated { channel, .. } = &entry.change {
+                    places.retain(|(known, _)| known != channel);
+                }
+            }
+            match later.last() {
+                Some(last) if later.len() == LATER => after = last.seq,
+                _ => return Ok(places),
+            }
+        }
+    }
+
+    /// Puts a fence into every channel of the group, and returns where: entries behind it were checked at the
     /// change or later. It stands for the position that the group has come to, which is beyond
     /// the change where that is completed late: its recipients are the members of now, in
     /// channels too that are younger than the change.
-    async fn fence(&self, entry: &Entry, group: GroupId, again: bool) -> Result<(), AppendError> {
+    async fn fence(
+        &self,
+        entry: &Entry,
+        group: GroupId,
+        again: bool,
+    ) -> Result<Vec<(ChannelId, Place)>, AppendError> {
         let state = self.store.group(group).await.map_err(|error| {
             tracing::warn!(group.id = %group, error = &error as &dyn std::error::Error, "the channels to fence could not be read");
             AppendError::Unavailable
@@ -116,11 +169,13 @@ impl Completion {
             Change::ChannelUpdated { channel, .. } => there.filter(|id| id == channel).collect(),
             _ => there.collect(),
         };
-        let fences = channels.into_iter().map(|channel| {
+        let fences = channels.into_iter().map(|channel| async move {
             let fence = Arc::new(Fence { gv });
-            self.append_derived(entry, StreamId::Channel(channel), fence, again)
+            let stream = StreamId::Channel(channel);
+            let fence = self.append_derived(entry, stream, fence, again).await?;
+            Ok((channel, fence.into()))
         });
-        try_join_all(fences).await.map(|_| ())
+        try_join_all(fences).await
     }
 
     /// Boxed, because appending completes entries and completing them appends.
@@ -130,7 +185,7 @@ impl Completion {
         stream: StreamId,
         proposal: Arc<dyn Proposal>,
         again: bool,
-    ) -> BoxFuture<'a, Result<(), AppendError>> {
+    ) -> BoxFuture<'a, Result<Head, AppendError>> {
         let append = Append {
             stream,
             actor: deciding.actor,
@@ -139,11 +194,12 @@ impl Completion {
             proposal,
         };
         Box::pin(async move {
-            if again && matches!(self.store.find(stream, append.key).await, Ok(Some(_))) {
-                return Ok(());
+            if again && let Ok(Some(known)) = self.store.find(stream, append.key).await {
+                return Ok(known.head());
             }
             let appenders = self.appenders.upgrade().ok_or(AppendError::Unavailable)?;
-            appenders.append_derived(append).await.map(|_| ())
+            let committed = appenders.append_derived(append).await?;
+            Ok(committed.entry.head())
         })
     }
 }

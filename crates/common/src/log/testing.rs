@@ -205,6 +205,26 @@ through! {
     fn acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }
 
+through! {
+    ReadingStore {}
+    fn read_marks(
+        users: &[UserId],
+        channels: &[ChannelId]
+    ) -> Vec<(UserId, ChannelId, ReadMark)>;
+    fn begin_reading(
+        user: UserId,
+        group: GroupId,
+        joined: Seq,
+        places: &[(ChannelId, Place)]
+    ) -> ();
+    fn begun_reading(user: UserId, groups: &[GroupId]) -> Vec<(ChannelId, Place)>;
+    fn ends(channels: &[ChannelId]) -> Vec<Place>;
+    fn place_at(channel: ChannelId, through: Seq) -> Place;
+    fn last_sent_by(user: UserId, channels: &[ChannelId]) -> Vec<(ChannelId, Place)>;
+    fn last_sent_in(channel: ChannelId, users: &[UserId]) -> Vec<(UserId, Place)>;
+    fn mentions(user: UserId, behind: &[(ChannelId, Seq)], most: usize) -> Vec<usize>;
+}
+
 /// A bus on which everything is confirmed and remembered, and nothing comes.
 #[derive(Default)]
 pub(super) struct RecordingBus(Mutex<Vec<Envelope>>);

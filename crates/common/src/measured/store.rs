@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use super::Calls;
 use crate::domain::{
     Ban, ChannelId, Entry, Group, GroupId, Head, Invite, InviteId, Key, Member, Membership,
-    Message, Reacting, Restrictions, Seq, ServerId, Session, SessionId, StreamId, Timestamp, User,
-    UserId, Version,
+    Message, Place, Reacting, ReadMark, Restrictions, Seq, ServerId, Session, SessionId, StreamId,
+    Timestamp, User, UserId, Version,
 };
 use crate::store::{
     Account, Appended, BusLayout, Claim, IdWindow, LogStore, MarkPage, Meta, NewUser, OldPage,
-    Page, Pending, PendingPage, StateChange, StateStore, Store, StoreError, Window,
+    Page, Pending, PendingPage, ReadingStore, StateChange, StateStore, Store, StoreError, Window,
 };
 use crate::telemetry::Metrics;
 
@@ -118,4 +118,23 @@ measured! { StateStore:
     invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
     shared_groups(user: UserId, others: &[UserId]) -> Vec<(UserId, GroupId)>;
     acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
+}
+
+measured! { ReadingStore:
+    read_marks(
+        users: &[UserId],
+        channels: &[ChannelId]
+    ) -> Vec<(UserId, ChannelId, ReadMark)>;
+    begin_reading(
+        user: UserId,
+        group: GroupId,
+        joined: Seq,
+        places: &[(ChannelId, Place)]
+    ) -> ();
+    begun_reading(user: UserId, groups: &[GroupId]) -> Vec<(ChannelId, Place)>;
+    ends(channels: &[ChannelId]) -> Vec<Place>;
+    place_at(channel: ChannelId, through: Seq) -> Place;
+    last_sent_by(user: UserId, channels: &[ChannelId]) -> Vec<(ChannelId, Place)>;
+    last_sent_in(channel: ChannelId, users: &[UserId]) -> Vec<(UserId, Place)>;
+    mentions(user: UserId, behind: &[(ChannelId, Seq)], most: usize) -> Vec<usize>;
 }

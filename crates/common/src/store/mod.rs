@@ -1,4 +1,4 @@
-//! Where the log and the state live: two traits, split by role, and their implementations.
+//! Where the log and the state live: traits, split by role, and their implementations.
 //!
 //! The doc comments here are the contract; each sentence of them has a test in `contract`.
 
@@ -12,6 +12,7 @@ mod old_page;
 mod pending_page;
 mod projection;
 mod query;
+mod reading;
 mod revision;
 mod run;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use query::{
     Account, Appended, BusLayout, Claim, IdWindow, MarkPage, Meta, NewUser, Old, OldPage, Page,
     Pending, PendingPage, Window,
 };
+pub use reading::ReadingStore;
 pub use sqlite::{OpenError as SqliteOpenError, SqliteStore};
 
 use std::time::Duration;
@@ -375,7 +377,7 @@ pub trait StateStore: Send + Sync {
     async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError>;
 }
 
-/// Both roles, as every implementation has them.
-pub trait Store: LogStore + StateStore {}
+/// All roles, as every implementation has them.
+pub trait Store: LogStore + StateStore + ReadingStore {}
 
-impl<T: LogStore + StateStore> Store for T {}
+impl<T: LogStore + StateStore + ReadingStore> Store for T {}

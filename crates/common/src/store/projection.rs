@@ -1,8 +1,8 @@
 //! What an entry does to the state. Pure; the stores only carry it out.
 
 use crate::domain::{
-    Ban, Change, ChannelId, Entry, GroupId, GroupKind, Invite, InviteId, Mentions, Role, Seq,
-    Session, SessionId, StreamId, Timestamp, UserId,
+    Ban, Change, ChannelId, Entry, GroupId, GroupKind, Invite, InviteId, Mentions, Place, Role,
+    Seq, Session, SessionId, StreamId, Timestamp, UserId,
 };
 
 /// One change of state, guarded by the position last applied to what it changes
@@ -16,6 +16,13 @@ pub enum StateChange {
     RenameUser {
         user: UserId,
         display_name: String,
+    },
+    /// The mark rises to `place`, unless it is as high already: marks need no other guard.
+    MoveMark {
+        user: UserId,
+        channel: ChannelId,
+        place: Place,
+        at: Timestamp,
     },
     /// Its `version` is `seq`.
     CreateGroup {
@@ -166,6 +173,15 @@ fn of_user(user: UserId, entry: &Entry) -> Vec<StateChange> {
         Change::UserUpdated { display_name } => vec![StateChange::RenameUser {
             user,
             display_name: display_name.clone(),
+        }],
+        Change::ReadMoved { channel, seq, ord } => vec![StateChange::MoveMark {
+            user,
+            channel: *channel,
+            place: Place {
+                seq: *seq,
+                ord: *ord,
+            },
+            at: entry.at,
         }],
         _ => Vec::new(),
     }

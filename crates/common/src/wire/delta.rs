@@ -130,6 +130,7 @@ fn data_of(entry: &Entry) -> Option<Value> {
             json!({ "session": session })
         }
         Change::UserUpdated { display_name } => json!({ "display_name": display_name }),
+        Change::ReadMoved { channel, seq, .. } => json!({ "channel": channel, "seq": seq }),
         Change::GroupCreated {
             kind,
             name,

@@ -2,12 +2,14 @@
 
 mod delta;
 mod frame;
+mod reading;
 mod request;
 mod resource;
 mod sync;
 
 pub use delta::Delta;
 pub use frame::{ClientFrame, ErrorCode, ResumeReason, ServerFrame};
+pub use reading::{ChannelReading, MarkRead, Reader};
 pub use request::{
     CompareBuckets, CreateChannel, CreateGroup, CreateInvite, CreateSession, CreateUser,
     EditMessage, Empty, MuteMember, PutMember, QueryPresence, RefreshSession, SendMessage,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{
-    self, ChannelId, EntryId, GroupId, InviteId, Membership, Seq, SessionId, UserId,
+    self, ChannelId, EntryId, GroupId, InviteId, Membership, Reading, Seq, SessionId, UserId,
 };
 
 /// Part of a list.
@@ -83,12 +83,20 @@ pub struct Group {
     pub created_at: String,
 }
 
-/// A channel, named inside its group.
+/// A channel inside its group, and how it stands to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ChannelRef {
     #[schema(value_type = Uuid)]
     pub id: ChannelId,
     pub name: String,
+    /// Position of the last entry of the channel's own stream; 0 if it has none.
+    pub head: Seq,
+    /// Through where the caller has read: the further of the mark and the own last message.
+    pub read: Seq,
+    /// Messages after `read` and after the caller became a member, deleted ones included.
+    pub unread: u64,
+    /// Those of them that mention the caller; 100 stands for 100 or more.
+    pub mentions: u64,
 }
 
 /// A member of a group.
@@ -167,6 +175,12 @@ pub struct Channel {
     pub slow_mode_secs: u32,
     /// Position of the last entry of the channel's own stream; 0 if it has none.
     pub head: Seq,
+    /// Through where the caller has read: the further of the mark and the own last message.
+    pub read: Seq,
+    /// Messages after `read` and after the caller became a member, deleted ones included.
+    pub unread: u64,
+    /// Those of them that mention the caller; 100 stands for 100 or more.
+    pub mentions: u64,
     #[schema(format = DateTime)]
     pub created_at: String,
 }
@@ -336,11 +350,21 @@ impl Session {
     }
 }
 
-impl From<Membership> for Group {
-    fn from(membership: Membership) -> Self {
-        let channels = membership.channels.into_iter().map(|channel| ChannelRef {
-            id: channel.id,
-            name: channel.name,
+impl Group {
+    /// The group as a member sees it to whom the channels stand like this; nothing is read or
+    /// unread of a channel that `readings` lacks.
+    #[must_use]
+    pub fn shown(membership: Membership, readings: &BTreeMap<ChannelId, Reading>) -> Self {
+        let channels = membership.channels.into_iter().map(|channel| {
+            let reading = readings.get(&channel.id).copied().unwrap_or_default();
+            ChannelRef {
+                id: channel.id,
+                name: channel.name,
+                head: reading.head,
+                read: reading.read,
+                unread: reading.unread,
+                mentions: reading.mentions,
+            }
         });
         Self {
             id: membership.group,
@@ -410,14 +434,17 @@ impl From<UserId> for Reactor {
 
 impl Channel {
     #[must_use]
-    pub fn at_head(channel: domain::Channel, head: Seq) -> Self {
+    pub fn shown(channel: domain::Channel, reading: Reading) -> Self {
         Self {
             id: channel.id,
             group: channel.group,
             name: channel.name,
             version: channel.version,
             slow_mode_secs: channel.slow_mode_secs,
-            head,
+            head: reading.head,
+            read: reading.read,
+            unread: reading.unread,
+            mentions: reading.mentions,
             created_at: channel.created_at.to_string(),
         }
     }

@@ -14,6 +14,7 @@ pub enum Code {
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
+    GroupTooLarge,
     UsernameTaken,
     IdempotencyMismatch,
     PreconditionFailed,
@@ -38,6 +39,7 @@ impl Code {
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::Conflict,
+        Self::GroupTooLarge,
         Self::UsernameTaken,
         Self::IdempotencyMismatch,
         Self::PreconditionFailed,
@@ -83,7 +85,7 @@ impl Code {
             Self::Unauthenticated => (
                 S::UNAUTHORIZED,
                 "unauthenticated",
-                "A valid access token is needed",
+                "What was given does not prove who is asking",
             ),
             Self::TokenExpired => (S::UNAUTHORIZED, "token_expired", "The token has expired"),
             Self::Forbidden => (S::FORBIDDEN, "forbidden", "You may not do this"),
@@ -106,6 +108,11 @@ impl Code {
                 S::CONFLICT,
                 "conflict",
                 "The request conflicts with the current state",
+            ),
+            Self::GroupTooLarge => (
+                S::CONFLICT,
+                "group_too_large",
+                "The group is too large for this",
             ),
             Self::UsernameTaken => (S::CONFLICT, "username_taken", "The username is taken"),
             Self::IdempotencyMismatch => (

@@ -17,9 +17,13 @@ use tidings_common::telemetry::Metrics;
 use tidings_http::access_log::AccessLog;
 use tidings_http::health::{self, Readiness};
 use tidings_http::server::{ServerOptions, bind, serve};
-use tidings_http::{Authenticated, Authenticator, Json, Path, Query};
+use tidings_http::{Authenticated, Authenticator, Json, Origins, Path, Query};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// Pages of these may read what is answered.
+pub(crate) const OWN_ORIGIN: &str = "https://chat.example.org";
+pub(crate) const LISTED_ORIGIN: &str = "https://app.example.org";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,7 +115,10 @@ impl TestServer {
         let authenticator = Data::new(authenticator);
         let readiness = Data::new(readiness(&world));
         let metrics = Data::new(Metrics::default());
-        let options = ServerOptions::new(AccessLog::new(&metrics));
+        let options = ServerOptions {
+            origins: Origins::new(OWN_ORIGIN, &[LISTED_ORIGIN.to_owned()]),
+            ..ServerOptions::new(AccessLog::new(&metrics))
+        };
 
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();

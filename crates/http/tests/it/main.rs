@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a harness that fails fails its test")]
 
 mod auth;
+mod cors;
 mod harness;
 mod operations;
 mod rejections;

@@ -111,6 +111,26 @@ through! { StateStore:
     {}
 }
 
+through! { ReadingStore:
+    read_marks(
+        users: &[UserId],
+        channels: &[ChannelId]
+    ) -> Vec<(UserId, ChannelId, ReadMark)>;
+    begin_reading(
+        user: UserId,
+        group: GroupId,
+        joined: Seq,
+        places: &[(ChannelId, Place)]
+    ) -> ();
+    begun_reading(user: UserId, groups: &[GroupId]) -> Vec<(ChannelId, Place)>;
+    ends(channels: &[ChannelId]) -> Vec<Place>;
+    place_at(channel: ChannelId, through: Seq) -> Place;
+    last_sent_by(user: UserId, channels: &[ChannelId]) -> Vec<(ChannelId, Place)>;
+    last_sent_in(channel: ChannelId, users: &[UserId]) -> Vec<(UserId, Place)>;
+    mentions(user: UserId, behind: &[(ChannelId, Seq)], most: usize) -> Vec<usize>;
+    {}
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_drains_though_what_comes_before_it_cannot_be_read() {
     // More than a pass does with so slow a bus.

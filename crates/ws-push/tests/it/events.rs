@@ -134,7 +134,7 @@ async fn only_pages_of_allowed_origins_may_read_the_events() {
         let path = server.events_path(&server.ticket(&who));
         let head = refused(&server, &path, &format!("origin: {origin}\r\n")).await;
         check_problem(&head, 403);
-        assert!(!head.contains("access-control"), "{head}");
+        assert!(!head.contains("access-control-allow"), "{head}");
     }
     let path = server.events_path(&server.ticket(&who));
     let origin = "origin: https://app.example.org\r\n";
@@ -142,7 +142,7 @@ async fn only_pages_of_allowed_origins_may_read_the_events() {
     let head = client.unwrap_or_else(|head| panic!("{head}")).head;
     let allowed = "\r\naccess-control-allow-origin: https://app.example.org\r\n";
     assert!(
-        head.contains(allowed) && head.contains("\r\nvary: origin\r\n"),
+        head.contains(allowed) && head.contains("\r\nvary: origin"),
         "{head}"
     );
     server.stop().await;

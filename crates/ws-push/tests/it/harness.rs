@@ -23,6 +23,7 @@ use tidings_common::presence::MemoryPresence;
 use tidings_common::store::{SqliteStore, StateStore as _, project};
 use tidings_common::tasks::Tasks;
 use tidings_common::telemetry::Metrics;
+use tidings_http::Origins;
 use tidings_http::access_log::AccessLog;
 use tidings_http::health::{self, Readiness};
 use tidings_http::server::{ServerOptions, bind, serve};
@@ -78,7 +79,8 @@ impl Server {
         let metrics = Data::new(Metrics::default());
         let tasks = Tasks::new(CancellationToken::new());
         let service = service(&config, &backends, &keys, clock, &metrics, &tasks).await;
-        let stopped = tokio::spawn(run(listener, service, metrics.clone()));
+        let origins = Origins::new(&config.public_url, &config.ws.origins);
+        let stopped = tokio::spawn(run(listener, service, metrics.clone(), origins));
         let server = Self {
             address,
             bus,
@@ -325,12 +327,18 @@ async fn service(
     PushService::start(config, backends, surroundings, metrics)
 }
 
-async fn run(listener: std::net::TcpListener, service: PushService, metrics: Data<Metrics>) {
+async fn run(
+    listener: std::net::TcpListener,
+    service: PushService,
+    metrics: Data<Metrics>,
+    origins: Origins,
+) {
     let readiness = Data::new(service.checks(Readiness::default()));
     let routes = service.routes();
     let options = ServerOptions {
         workers: 2.try_into().unwrap(),
         shutdown_timeout: Duration::from_secs(1),
+        origins,
         ..ServerOptions::new(AccessLog::new(&metrics))
     };
     let configure = move |app: &mut ServiceConfig| {

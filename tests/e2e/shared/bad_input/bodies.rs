@@ -159,6 +159,16 @@ async fn wrong_messages() -> Result<()> {
         let path = format!("{MESSAGES}/1");
         cases.push(Case::invalid(Method::PATCH, &path, edit));
     }
+    for mark in [
+        "{}",
+        r#"{"seq":-1}"#,
+        r#"{"seq":1.5}"#,
+        r#"{"seq":"1"}"#,
+        r#"{"seq":99}"#,
+    ] {
+        let path = "/v1/channels/{channel}/read";
+        cases.push(Case::invalid(Method::PUT, path, mark).mentions("seq"));
+    }
     world.check(cases).await?;
 
     // The longest that is allowed is: 4,000 scalar values, however many bytes.

@@ -65,11 +65,13 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
     }
     for id in ["x", "{unknown}", "{other channel}", "{group}", "{user}"] {
         let path = format!("/v1/channels/{id}");
-        for rest in ["", "/messages", "/messages/1"] {
+        for rest in ["", "/messages", "/messages/1", "/messages/1/readers"] {
             cases.push(Case::get(&format!("{path}{rest}"), 404, "not_found"));
         }
         let send = Case::new(Method::POST, &format!("{path}/messages"), 404, "not_found");
         cases.push(send.json(r#"{"content":"x"}"#));
+        let mark = Case::new(Method::PUT, &format!("{path}/read"), 404, "not_found");
+        cases.push(mark.json(r#"{"seq":0}"#));
         let edit = Case::new(
             Method::PATCH,
             &format!("{path}/messages/1"),
@@ -108,6 +110,7 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
     ] {
         let path = format!("{MESSAGES}/{seq}");
         cases.push(Case::get(&path, 404, "not_found"));
+        cases.push(Case::get(&format!("{path}/readers"), 404, "not_found"));
         cases.push(Case::new(Method::DELETE, &path, 404, "not_found"));
         let edit = Case::new(Method::PATCH, &path, 404, "not_found");
         cases.push(edit.json(r#"{"content":"x"}"#));

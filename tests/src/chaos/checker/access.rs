@@ -185,7 +185,10 @@ fn was_after(change: Option<&Operation>, at: Moment) -> bool {
 
 /// A change that was acknowledged to somebody who was no member at any time of it.
 fn acted(case: &Case<'_>, index: usize, operation: &Operation) -> Option<Finding> {
-    let stream = operation.stream();
+    let stream = match &operation.change {
+        Change::MarkRead { channel, .. } => format!("c:{channel}"),
+        _ => operation.stream(),
+    };
     if !operation.is_ok() {
         return None;
     }

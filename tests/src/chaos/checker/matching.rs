@@ -213,7 +213,11 @@ impl Matching<'_> {
         for (seq, entry) in &stream.entries {
             let system = matches!(
                 &*entry.kind,
-                "group.created" | "members.changed" | "session.created" | "session.revoked"
+                "group.created"
+                    | "members.changed"
+                    | "session.created"
+                    | "session.revoked"
+                    | "read.moved"
             );
             if system || self.matched.is_taken(name, *seq) {
                 continue;
@@ -249,7 +253,8 @@ impl Slot {
     fn of_operation(operation: &Operation) -> Option<Self> {
         let actor = &*operation.actor;
         Some(match &operation.change {
-            Change::Send { .. } => return None,
+            // One entry may stand for several marks: `reading` judges them.
+            Change::Send { .. } | Change::MarkRead { .. } => return None,
             Change::Edit { message, .. } => Self::new("edit", [actor, &message.to_string()]),
             Change::Delete { message, .. } => Self::new("delete", [actor, &message.to_string()]),
             Change::React {

@@ -12,6 +12,7 @@ mod matching;
 mod moderation;
 mod order;
 mod pushes;
+mod reading;
 mod reads;
 mod resets;
 mod roles;
@@ -142,6 +143,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(moderation::the_banned_stay_out(&case));
     findings.extend(moderation::the_muted_are_silent(&case));
     findings.extend(reads::show_what_was_acknowledged(&case));
+    findings.extend(reading::rise_and_stay(&case, truth));
     findings.extend(resets::with_reason(&case));
     let (not_pushed, awaited) = pushes::in_time(&case);
     findings.extend(not_pushed);

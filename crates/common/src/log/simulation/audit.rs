@@ -7,7 +7,7 @@ use super::journal::{Answer, AttemptId, Event, ProcessId, label};
 use super::operation::{EMOJI, Operation, What};
 use crate::domain::*;
 use crate::store::project;
-use crate::store::simulated::{State, StoreEvent};
+use crate::store::simulated::{Begun, State, StoreEvent};
 
 type Position = (StreamId, Seq);
 type Checked = Result<(), String>;
@@ -149,6 +149,50 @@ impl Audit {
                 !only || !self.committed.contains_key(&key),
                 "was refused, each time, and is in the log: {}",
                 self.operations[&key.1][0]
+            );
+        }
+        Ok(())
+    }
+
+    /// Whoever was added to a group reads its channels from the fences of that on.
+    pub(super) fn check_begun(&self, begun: &BTreeMap<(UserId, GroupId), Begun>) -> Checked {
+        let mut expected = BTreeMap::new();
+        for entry in self.original.values() {
+            if let (StreamId::Group(group), Change::MemberAdded { user, .. }) =
+                (entry.stream, &entry.change)
+            {
+                let fences = self
+                    .original
+                    .values()
+                    .filter_map(|fence| match fence.stream {
+                        StreamId::Channel(channel) if fence.key == Key::of_entry(entry.id) => {
+                            Some((channel, Place::from(fence.head())))
+                        }
+                        _ => None,
+                    });
+                let places: BTreeMap<ChannelId, Place> = fences.collect();
+                expected.insert((*user, group), (entry.seq, places));
+            }
+        }
+        ensure!(
+            begun.keys().eq(expected.keys()),
+            "somebody came and does not begin to read, or the other way round"
+        );
+        for (of, (joined, places)) in &expected {
+            let (recorded, begun) = &begun[of];
+            ensure!(recorded == joined, "begins to read with another coming");
+            // Completed again later, a coming is told to channels that are younger.
+            let fits = places
+                .iter()
+                .all(|(channel, place)| match begun.get(channel) {
+                    Some(recorded) => recorded == place,
+                    None => self.channels[channel].1 > *joined,
+                });
+            ensure!(
+                fits && begun
+                    .keys()
+                    .all(|channel| self.channels[channel].1 < *joined),
+                "begins to read elsewhere than at the fences"
             );
         }
         Ok(())

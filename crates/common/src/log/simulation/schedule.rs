@@ -320,6 +320,9 @@ fn compare(world: &World, audit: Audit, mut stale: State) -> Result<(), String> 
     }
     let pending = stale.all_pending();
     stale.settle(&pending);
+    let begun = world.server.state().take_begun();
+    audit.check_begun(&begun)?;
+    stale.take_begun();
     let fresh = audit.truth();
     if *world.server.state() != fresh {
         return Err("the state is not that of the log".to_owned());

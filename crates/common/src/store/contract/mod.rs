@@ -13,6 +13,7 @@ pub(super) mod moderation;
 pub(super) mod pages;
 pub(super) mod pending;
 pub(super) mod races;
+pub(super) mod reading;
 pub(super) mod reads;
 pub(super) mod secret;
 pub(super) mod trim;
@@ -120,6 +121,18 @@ macro_rules! store_contract {
                 slow_mode_is_a_channels_setting
                 invites_are_made_used_and_withdrawn
                 invites_come_in_pages
+            }
+            reading {
+                a_mark_rises_and_never_falls
+                marks_are_found_by_users_and_channels
+                of_marks_at_once_the_highest_stands
+                where_a_member_begins_is_set_once_for_each_coming
+                ends_come_with_the_number_of_messages
+                a_place_counts_the_messages_up_to_it
+                the_last_messages_sent_are_found
+                mentions_are_counted_behind_a_position
+                mentions_are_counted_so_far_for_each_channel
+                what_is_refused_is_not_counted
             }
             accounts {
                 the_installation_keeps_its_name

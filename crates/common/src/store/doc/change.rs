@@ -19,6 +19,12 @@ pub(in crate::store) enum Change {
     SessionRevoked { session: SessionId },
     #[serde(rename = "user.updated")]
     UserUpdated { display_name: String },
+    #[serde(rename = "read.moved")]
+    ReadMoved {
+        channel: ChannelId,
+        seq: Seq,
+        ord: u64,
+    },
     #[serde(rename = "group.created")]
     GroupCreated {
         kind: GroupKind,
@@ -154,6 +160,9 @@ impl From<&domain::Change> for Change {
             },
             domain::Change::SessionRevoked { session } => Self::SessionRevoked { session },
             domain::Change::UserUpdated { display_name } => Self::UserUpdated { display_name },
+            domain::Change::ReadMoved { channel, seq, ord } => {
+                Self::ReadMoved { channel, seq, ord }
+            }
             domain::Change::GroupCreated {
                 kind,
                 name,
@@ -256,6 +265,7 @@ impl From<Change> for domain::Change {
             },
             Change::SessionRevoked { session } => Self::SessionRevoked { session },
             Change::UserUpdated { display_name } => Self::UserUpdated { display_name },
+            Change::ReadMoved { channel, seq, ord } => Self::ReadMoved { channel, seq, ord },
             Change::GroupCreated {
                 kind,
                 name,

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{self, Seq, Timestamp, UserId};
 
+/// Stands among those whom a message mentions for all members, so that one index finds both. No
+/// account has this id.
+pub(in crate::store) const EVERYONE: UserId = UserId::from_bytes([0; 16]);
+
 /// Fields that are empty are left out: most messages are nothing but their content.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::store) struct MessageState {
@@ -12,8 +16,6 @@ pub(in crate::store) struct MessageState {
     reply_to: Option<Seq>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mentions: Vec<UserId>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    everyone: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reactions: Vec<ReactionCount>,
     /// Milliseconds since 1970.
@@ -80,13 +82,26 @@ fn is_zero(value: &Seq) -> bool {
     *value == 0
 }
 
+fn mentioned(mentions: &domain::Mentions) -> Vec<UserId> {
+    let everyone = mentions.everyone.then_some(EVERYONE);
+    mentions.users.iter().copied().chain(everyone).collect()
+}
+
+fn whom(mut mentioned: Vec<UserId>) -> domain::Mentions {
+    let everyone = mentioned.contains(&EVERYONE);
+    mentioned.retain(|user| *user != EVERYONE);
+    domain::Mentions {
+        users: mentioned,
+        everyone,
+    }
+}
+
 impl From<&domain::MessageState> for MessageState {
     fn from(state: &domain::MessageState) -> Self {
         Self {
             content: state.content.clone(),
             reply_to: state.reply_to,
-            mentions: state.mentions.users.clone(),
-            everyone: state.mentions.everyone,
+            mentions: mentioned(&state.mentions),
             reactions: state.reactions.iter().map(ReactionCount::from).collect(),
             edited_at: state.edited_at.map(Timestamp::as_millis),
             deleted: state.deleted,
@@ -101,10 +116,7 @@ impl From<MessageState> for domain::MessageState {
         Self {
             content: state.content,
             reply_to: state.reply_to,
-            mentions: domain::Mentions {
-                users: state.mentions,
-                everyone: state.everyone,
-            },
+            mentions: whom(state.mentions),
             reactions: state.reactions.into_iter().map(Into::into).collect(),
             edited_at: state.edited_at.map(Timestamp::from_millis),
             deleted: state.deleted,

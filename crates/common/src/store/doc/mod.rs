@@ -8,7 +8,7 @@ mod change;
 mod message;
 
 pub(super) use change::Change;
-pub(super) use message::{MessageState, Reaction, Version};
+pub(super) use message::{EVERYONE, MessageState, Reaction, Version};
 
 use serde_json::Value;
 

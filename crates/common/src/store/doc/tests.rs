@@ -43,6 +43,11 @@ pub(in crate::store) fn example(kind: Kind) -> Change {
         },
         Kind::SessionRevoked => Change::SessionRevoked { session },
         Kind::UserUpdated => Change::UserUpdated { display_name: name },
+        Kind::ReadMoved => Change::ReadMoved {
+            channel,
+            seq: 9,
+            ord: 7,
+        },
         Kind::GroupCreated => Change::GroupCreated {
             kind: GroupKind::Direct,
             name: Some(name.clone()),

@@ -10,7 +10,7 @@ use mongodb::bson::{Bson, Document, doc};
 use super::failure::duplicates;
 use super::field::{signed, uuid};
 use super::groups::{CHANNELS, GROUPS, MEMBERS};
-use super::{Failure, accounts, find, message_changes, moderation};
+use super::{Failure, accounts, find, message_changes, moderation, reading};
 use crate::domain::{GroupId, Role, Seq, StreamId, Timestamp, UserId};
 use crate::store::StateChange;
 
@@ -50,6 +50,12 @@ async fn apply_one(database: &Database, seq: Seq, change: &StateChange) -> Resul
         StateChange::RenameUser { user, display_name } => {
             accounts::rename(database, seq, *user, display_name).await
         }
+        StateChange::MoveMark {
+            user,
+            channel,
+            place,
+            at,
+        } => reading::move_mark(database, (*user, *channel), *place, *at).await,
         StateChange::CreateGroup { .. }
         | StateChange::RenameGroup { .. }
         | StateChange::DeleteGroup { .. }

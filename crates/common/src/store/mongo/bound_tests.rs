@@ -16,7 +16,7 @@ use crate::store::contract::fixture::{at, channel, fence, fill};
 const PENDING: usize = 1000;
 
 /// How many keys and documents a command looks at.
-async fn looked_at(database: &Database, command: &Document) -> (usize, usize) {
+pub(super) async fn looked_at(database: &Database, command: &Document) -> (usize, usize) {
     let plan = plan(database, command).await;
     let most = |name: &str| {
         let told = plan.split(name).skip(1).map(|rest| {

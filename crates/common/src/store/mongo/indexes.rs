@@ -9,6 +9,7 @@ use super::entry::ENTRIES;
 use super::groups::{CHANNELS, MEMBERS};
 use super::message_changes::REACTIONS;
 use super::moderation::INVITES;
+use super::reading::{READ_MARKS, READING_BEGUN};
 
 /// One index.
 pub(super) struct Index {
@@ -70,6 +71,21 @@ pub(super) const LOG: &[Index] = &[
         keys: &[("s", 1), ("copy_of", 1)],
         unique: false,
         partial: Some(copies),
+    },
+    Index {
+        collection: ENTRIES,
+        name: AUTHORS,
+        // The kind is the same in all; named here it needs no look at the entry.
+        keys: &[("s", 1), ("kind", 1), ("actor", 1), ("n", 1)],
+        unique: false,
+        partial: Some(messages),
+    },
+    Index {
+        collection: ENTRIES,
+        name: MENTIONS,
+        keys: &[("data.mentions", 1), ("s", 1), ("n", 1)],
+        unique: false,
+        partial: Some(mentioning),
     },
 ];
 
@@ -143,7 +159,26 @@ pub(super) const STATE: &[Index] = &[
         unique: false,
         partial: None,
     },
+    Index {
+        collection: READ_MARKS,
+        name: "of_user",
+        keys: &[("user", 1), ("channel", 1)],
+        unique: true,
+        partial: None,
+    },
+    Index {
+        collection: READING_BEGUN,
+        name: "of_user",
+        keys: &[("user", 1), ("group", 1)],
+        unique: true,
+        partial: None,
+    },
 ];
+
+/// Few messages mention anybody.
+fn mentioning() -> Document {
+    doc! { "kind": "message.created", "data.mentions": { "$exists": true } }
+}
 
 fn not_revoked() -> Document {
     doc! { "revoked": false }
@@ -168,6 +203,8 @@ pub(super) const OF_MESSAGE: &str = "of_message";
 pub(super) const PINNED: &str = "pinned";
 pub(super) const OTHERS: &str = "others";
 pub(super) const PENDING: &str = "pending";
+pub(super) const AUTHORS: &str = "authors";
+pub(super) const MENTIONS: &str = "mentions";
 
 /// What a query says to be answered from [`MESSAGES`].
 pub(super) fn messages() -> Document {

@@ -22,6 +22,7 @@ mod open;
 mod outcome;
 mod pending;
 mod reactions;
+mod reading;
 mod reads;
 mod schema;
 mod settle;
@@ -48,6 +49,8 @@ mod log_tests;
 pub(crate) mod nodes;
 #[cfg(test)]
 mod open_tests;
+#[cfg(test)]
+mod reading_tests;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]

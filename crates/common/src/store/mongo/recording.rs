@@ -11,8 +11,8 @@ use super::MongoStore;
 use super::open::{TRYING, options};
 use super::testing::tasks;
 use crate::domain::{
-    Change, ChannelId, GroupId, GroupKind, InviteId, InviteUse, Key, ReactionCount, Role, ServerId,
-    SessionId, StreamId, Timestamp, User, UserId,
+    Change, ChannelId, GroupId, GroupKind, InviteId, InviteUse, Key, Place, ReactionCount, Role,
+    ServerId, SessionId, StreamId, Timestamp, User, UserId,
 };
 use crate::store::contract::fixture::{apply, commit, edit, fence, fill, text};
 use crate::store::{BusLayout, Claim, IdWindow, NewUser, Store, Window};
@@ -47,6 +47,32 @@ pub(super) async fn exercise(store: &dyn Store) {
     let (group, channel) = exercise_state(store, user).await;
     exercise_reads(store, user, group, channel).await;
     exercise_log(store, channel.into()).await;
+    exercise_reading(store, user, group, channel).await;
+}
+
+async fn exercise_reading(store: &dyn Store, user: UserId, group: GroupId, channel: ChannelId) {
+    let (seq, ord) = (1, 1);
+    let moved = Change::ReadMoved { channel, seq, ord };
+    commit(store, StreamId::User(user), user, moved).await;
+    let (users, channels) = ([user, UserId::generate()], [channel, ChannelId::generate()]);
+    let marks = store.read_marks(&users, &channels).await.unwrap();
+    assert_eq!(marks.len(), 1);
+    let places = [(channel, Place { seq, ord })];
+    for joined in [1, 2] {
+        let begun = store.begin_reading(user, group, joined, &places).await;
+        begun.unwrap();
+    }
+    let begun = store.begun_reading(user, &[group]).await.unwrap();
+    assert_eq!(begun, places);
+    assert_eq!(store.ends(&channels).await.unwrap()[0].ord, 2);
+    assert_eq!(store.place_at(channel, 1).await.unwrap(), places[0].1);
+    assert_eq!(store.last_sent_by(user, &channels).await.unwrap().len(), 1);
+    assert_eq!(store.last_sent_in(channel, &users).await.unwrap().len(), 1);
+    for behind in [&channels[..1], &channels] {
+        let behind: Vec<_> = behind.iter().map(|channel| (*channel, 0)).collect();
+        let none = vec![0; behind.len()];
+        assert_eq!(store.mentions(user, &behind, 9).await.unwrap(), none);
+    }
 }
 
 async fn exercise_state(store: &dyn Store, user: UserId) -> (GroupId, ChannelId) {

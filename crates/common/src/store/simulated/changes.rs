@@ -30,6 +30,12 @@ impl State {
                     row.applied = seq;
                 }
             }
+            StateChange::MoveMark {
+                user,
+                channel,
+                place,
+                at,
+            } => self.move_mark((*user, *channel), *place, *at),
             StateChange::CreateGroup { .. }
             | StateChange::RenameGroup { .. }
             | StateChange::DeleteGroup { .. }

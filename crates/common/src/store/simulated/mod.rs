@@ -9,13 +9,14 @@ mod state;
 
 pub(crate) use link::{Faults, Link, Weather, chance};
 pub(crate) use server::{Server, StoreEvent};
-pub(crate) use state::State;
+pub(crate) use state::{Begun, State};
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::*;
+use crate::domain::{Place, ReadMark};
 
 /// One process's connection to the database.
 pub(crate) struct SimulatedStore {
@@ -189,6 +190,26 @@ through! {
     read invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
     read shared_groups(user: UserId, others: &[UserId]) -> Vec<(UserId, GroupId)>;
     read acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
+}
+
+through! {
+    ReadingStore {}
+    read read_marks(
+        users: &[UserId],
+        channels: &[ChannelId]
+    ) -> Vec<(UserId, ChannelId, ReadMark)>;
+    write begin_reading(
+        user: UserId,
+        group: GroupId,
+        joined: Seq,
+        places: &[(ChannelId, Place)]
+    ) -> ();
+    read begun_reading(user: UserId, groups: &[GroupId]) -> Vec<(ChannelId, Place)>;
+    read ends(channels: &[ChannelId]) -> Vec<Place>;
+    read place_at(channel: ChannelId, through: Seq) -> Place;
+    read last_sent_by(user: UserId, channels: &[ChannelId]) -> Vec<(ChannelId, Place)>;
+    read last_sent_in(channel: ChannelId, users: &[UserId]) -> Vec<(UserId, Place)>;
+    read mentions(user: UserId, behind: &[(ChannelId, Seq)], most: usize) -> Vec<usize>;
 }
 
 mod contract {

@@ -2,6 +2,9 @@
 
 mod log;
 mod reactions;
+mod reading;
+
+pub(crate) use reading::Begun;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -12,8 +15,8 @@ use tokio::time::Instant;
 use crate::domain::User;
 use crate::domain::{
     Ban, Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Invite, InviteId, Key,
-    Member, Membership, Restrictions, Role, Seq, ServerId, Session, SessionId, StreamId, Timestamp,
-    UserId,
+    Member, Membership, ReadMark, Restrictions, Role, Seq, ServerId, Session, SessionId, StreamId,
+    Timestamp, UserId,
 };
 use crate::store::{Account, BusLayout, IdWindow, Meta, NewUser};
 
@@ -29,6 +32,8 @@ pub(crate) struct State {
     pub(super) reactions: BTreeMap<(ChannelId, Seq, String, UserId), ReactionRow>,
     pub(super) users: BTreeMap<UserId, UserRow>,
     pub(super) sessions: BTreeMap<SessionId, (Session, Seq)>,
+    marks: BTreeMap<(UserId, ChannelId), ReadMark>,
+    begun: BTreeMap<(UserId, GroupId), Begun>,
     leases: BTreeMap<String, (ServerId, Instant)>,
     layout: Option<BusLayout>,
     epoch: u64,

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::row::signed;
-use super::{Failure, accounts, message_changes, moderation};
+use super::{Failure, accounts, message_changes, moderation, reading};
 use crate::domain::{ChannelId, GroupId, Role, Seq, StreamId, Timestamp, UserId};
 use crate::store::StateChange;
 
@@ -31,6 +31,12 @@ fn apply_one(connection: &Connection, seq: Seq, change: &StateChange) -> Result<
         StateChange::RenameUser { user, display_name } => {
             accounts::rename(connection, seq, *user, display_name)
         }
+        StateChange::MoveMark {
+            user,
+            channel,
+            place,
+            at,
+        } => reading::move_mark(connection, (*user, *channel), *place, *at),
         StateChange::CreateGroup { .. }
         | StateChange::RenameGroup { .. }
         | StateChange::DeleteGroup { .. }

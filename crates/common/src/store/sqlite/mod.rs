@@ -15,6 +15,7 @@ mod moderation;
 mod pending;
 mod reactions;
 mod readers;
+mod reading;
 mod row;
 mod schema;
 mod state_store;

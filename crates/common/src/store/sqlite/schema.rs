@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 
 use super::OpenError;
-use super::row;
+use super::{reading, row};
 use crate::domain::{DeploymentId, ServerId};
 use crate::store::{BusLayout, Meta};
 
@@ -218,6 +218,7 @@ fn create(connection: &Connection) -> Result<(), OpenError> {
                 add_column(&transaction, table, column, holds)?;
             }
             transaction.execute_batch(LATER_TABLES)?;
+            transaction.execute_batch(reading::TABLES)?;
             Ok(transaction.commit()?)
         }
         found => Err(OpenError::Schema { found }),

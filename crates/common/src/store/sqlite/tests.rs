@@ -10,7 +10,7 @@ use super::messages::Which;
 use super::row::{self, Direction};
 use super::{
     OpenError, SqliteStore, accounts, groups, log_store, message_changes, messages, moderation,
-    pending, reactions, schema,
+    pending, reactions, reading, schema,
 };
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Head, Key, MessageState, StreamId, Timestamp, UserId,
@@ -388,6 +388,11 @@ fn queries_take_their_index() {
         (groups::STREAMS.to_owned(), "members_of"),
         (groups::ACQUAINTANCES.to_owned(), "members_of"),
         (groups::SHARED.to_owned(), "members_of"),
+        (reading::MARK.to_owned(), "PRIMARY KEY"),
+        (reading::BEGUN.to_owned(), "PRIMARY KEY"),
+        (reading::PLACE.to_owned(), "entries_position"),
+        (reading::LAST_SENT.to_owned(), "entries_authors"),
+        (reading::MENTIONS.to_owned(), "PRIMARY KEY"),
     ] {
         let mut statement = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))

@@ -5,6 +5,7 @@ mod delivery;
 mod ephemerals;
 mod marks;
 mod moderation;
+mod reading;
 mod story;
 
 use serde_json::{Value, json};

@@ -15,6 +15,8 @@ use crate::view::{Group, Message, Moderation, View};
 
 pub(super) const GROUP: &str = "g:1";
 pub(super) const CHANNEL: &str = "c:1";
+/// Bob's own stream, which no device here follows.
+pub(super) const BOBS: &str = "u:bob";
 
 pub(super) struct Story {
     pub(super) history: History,
@@ -49,6 +51,17 @@ pub(super) fn fence(seq: u64, gv: u64) -> Arc<Delta> {
 fn member(seq: u64, kind: &str, user: &str, role: &str) -> Arc<Delta> {
     let data = json!({"user": user, "role": role});
     delta(GROUP, seq, kind, "owner", data)
+}
+
+/// Bob's mark.
+pub(super) fn moved(seq: u64, to: u64) -> Arc<Delta> {
+    let data = json!({"channel": "1", "seq": to});
+    delta(BOBS, seq, "read.moved", "bob", data)
+}
+
+pub(super) fn mark(seq: u64) -> Change {
+    let channel = "1".to_owned();
+    Change::MarkRead { channel, seq }
 }
 
 pub(super) fn ok(body: Value) -> Outcome {
@@ -124,6 +137,11 @@ impl Story {
             message: 4,
         };
         story.operation("bob", delete, 33, ok(Value::Null));
+        let read = |seq: u64| ok(json!({"read": seq}));
+        story.operation("bob", mark(3), 14, read(3));
+        // Two wait for one entry.
+        story.operation("bob", mark(4), 35, read(7));
+        story.operation("bob", mark(7), 35, read(7));
         story
     }
 
@@ -165,12 +183,19 @@ impl Story {
                 .collect(),
             ..History::default()
         };
-        let heads = [(GROUP.to_owned(), 6), (CHANNEL.to_owned(), 10)];
-        let streams = [(GROUP.to_owned(), groups), (CHANNEL.to_owned(), messages)];
+        let own = vec![moved(1, 3), moved(2, 7)];
+        let heads = [(GROUP, 6), (CHANNEL, 10), (BOBS, 2)];
+        let heads = heads.map(|(stream, head)| (stream.to_owned(), head));
+        let streams = [(GROUP, groups), (CHANNEL, messages), (BOBS, own)];
+        let streams = streams.map(|(stream, entries)| (stream.to_owned(), entries));
         let truth = Truth {
             streams: streams.into(),
             heads: heads.into(),
             state,
+            // Bob has marked what he read; Ada has only written.
+            read_marks: [("bob", 7), ("ada", 9)]
+                .map(|(user, read)| (user.to_owned(), [("1".to_owned(), read)].into()))
+                .into(),
         };
         Self { history, truth }
     }
@@ -274,6 +299,9 @@ impl Story {
         if entry.kind == "message.created" {
             let channel = self.truth.state.channels.entry("1".to_owned()).or_default();
             channel.insert(entry.seq, shown(&entry));
+            let author = entry.actor.clone().unwrap_or_default();
+            let marks = self.truth.read_marks.entry(author).or_default();
+            marks.insert("1".to_owned(), entry.seq);
         }
         let seq = entry.seq;
         let stream = entry.stream.clone();
@@ -313,6 +341,7 @@ fn state(messages: &[Arc<Delta>]) -> View {
     View {
         groups: [("1".to_owned(), group)].into(),
         channels: [("1".to_owned(), shown.collect())].into(),
+        ..View::default()
     }
 }
 

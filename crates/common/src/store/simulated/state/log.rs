@@ -14,7 +14,7 @@ impl State {
         self.streams.get(&stream.to_bytes())
     }
 
-    fn rows(&self, stream: StreamId) -> impl DoubleEndedIterator<Item = &Row> {
+    pub(super) fn rows(&self, stream: StreamId) -> impl DoubleEndedIterator<Item = &Row> {
         self.stream(stream)
             .into_iter()
             .flat_map(|stream| stream.rows.values())
@@ -95,7 +95,10 @@ impl State {
         found.map(|row| row.entry.clone()).collect()
     }
 
-    fn messages_of(&self, channel: ChannelId) -> impl DoubleEndedIterator<Item = Message> {
+    pub(super) fn messages_of(
+        &self,
+        channel: ChannelId,
+    ) -> impl DoubleEndedIterator<Item = Message> {
         self.rows(channel.into())
             .filter_map(move |row| message(channel, &row.entry))
     }

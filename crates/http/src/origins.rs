@@ -1,14 +1,21 @@
-//! Which web pages may connect.
+//! Which web pages may call the API and connect.
 
+use std::time::Duration;
+
+use actix_cors::Cors;
 use actix_web::http::header::{self, HeaderMap};
 
-/// The origins allowed: exact scheme, host and port.
-#[derive(Debug, Clone)]
-pub(crate) struct Origins(Vec<String>);
+/// For so long a browser need not ask again whether it may send a request.
+const PREFLIGHT_LASTS: Duration = Duration::from_secs(3600);
+
+/// The origins allowed: exact scheme, host and port. None by default.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(Vec<String>);
 
 impl Origins {
     /// That of `public_url`, and those listed.
-    pub(crate) fn new(public_url: &str, listed: &[String]) -> Self {
+    #[must_use]
+    pub fn new(public_url: &str, listed: &[String]) -> Self {
         let own = origin_of(public_url);
         let all = listed.iter().map(|origin| origin_of(origin));
         Self(std::iter::once(own).chain(all).collect())
@@ -16,13 +23,33 @@ impl Origins {
 
     /// A request without an origin is no browser's, and is allowed; it has a ticket or a token
     /// all the same. Two origins are one too many to be sure.
-    pub(crate) fn allow(&self, headers: &HeaderMap) -> bool {
+    #[must_use]
+    pub fn allow(&self, headers: &HeaderMap) -> bool {
         let mut given = headers.get_all(header::ORIGIN);
         match (given.next(), given.next()) {
             (None, _) => true,
             (Some(origin), None) => self.0.iter().any(|allowed| origin == allowed.as_str()),
             (Some(_), Some(_)) => false,
         }
+    }
+
+    /// Lets pages of these origins read what is answered, and send what the API takes (CORS).
+    /// A request of another origin is answered too: its browser keeps the answer from the page.
+    /// Cookies are of no use here, so none are allowed.
+    pub(crate) fn cors(&self) -> Cors {
+        let cors = Cors::default()
+            .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
+            .allowed_headers(["authorization", "content-type", "idempotency-key"])
+            .allowed_headers(["if-match", "if-none-match", "last-event-id"])
+            .expose_headers([
+                "etag",
+                "idempotency-replayed",
+                "retry-after",
+                "www-authenticate",
+            ])
+            .max_age(usize::try_from(PREFLIGHT_LASTS.as_secs()).ok());
+        let origins = self.0.iter();
+        origins.fold(cors, |cors, origin| cors.allowed_origin(origin))
     }
 }
 
