@@ -466,7 +466,13 @@ impl Link {
 
     fn offer(&self, frame: &Value, pushed: bool) -> Result<Offered> {
         let Some(delta) = Delta::parse(frame)? else {
-            return Ok(Offered::Duplicate); // Ephemeral: nothing here shows it.
+            // Ephemeral: nothing here shows it.
+            if frame["kind"] == "typing" {
+                let channel = text(frame, "stream")?.trim_start_matches("c:").to_owned();
+                let user = text(&frame["data"], "user")?.to_owned();
+                self.tell(Happened::Typing { channel, user });
+            }
+            return Ok(Offered::Duplicate);
         };
         if self.observer.is_some() {
             let delta = delta.clone();

@@ -13,6 +13,11 @@ pub enum Happened {
         pushed: bool,
     },
     Step(Step),
+    /// It was told that this user is about to write into this channel.
+    Typing {
+        channel: String,
+        user: String,
+    },
     /// A sync said that what the device holds of a stream cannot be continued.
     Reset {
         stream: String,

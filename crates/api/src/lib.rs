@@ -31,7 +31,7 @@ use utoipa::openapi::OpenApi;
 pub use service::BadParameters;
 use service::{
     Accounts, Bans, Buckets, Channels, Context, EditLeases, Groups, Invites, Marks, Members,
-    Messages, Mutes, Passwords, Pins, Reactions, Sessions, Tickets,
+    Messages, Mutes, Passwords, Pins, Reactions, Sessions, Tickets, Typing, WhoIsThere,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -71,8 +71,10 @@ struct ApiState {
     pins: Pins,
     reactions: Reactions,
     marks: Marks,
+    presence: WhoIsThere,
     sync: Sync,
     tickets: Tickets,
+    typing: Typing,
 }
 
 impl Api {
@@ -107,8 +109,9 @@ impl Api {
         let passwords = Arc::new(Passwords::new(&config.auth)?);
         let (store, applied) = (backends.store.clone(), context.log.applied().clone());
         let sync = Sync::new(store, applied, backends.meta.epoch);
+        let presence = WhoIsThere::new(context.clone(), backends.presence.clone());
         Ok(Self {
-            state: Data::new(ApiState::new(&context, &passwords, sync)),
+            state: Data::new(ApiState::new(&context, &passwords, presence, sync)),
             authenticator: Data::new(Authenticator::new(keys, clock.clone(), revocations)),
             body_limit: BodyLimit(config.limits.body_bytes),
             openapi: Arc::new(openapi::document()),
@@ -147,7 +150,12 @@ impl Api {
 }
 
 impl ApiState {
-    fn new(context: &Context, passwords: &Arc<Passwords>, sync: Sync) -> Self {
+    fn new(
+        context: &Context,
+        passwords: &Arc<Passwords>,
+        presence: WhoIsThere,
+        sync: Sync,
+    ) -> Self {
         let context = || context.clone();
         Self {
             accounts: Accounts::new(context(), passwords.clone()),
@@ -164,8 +172,10 @@ impl ApiState {
             pins: Pins::new(context()),
             reactions: Reactions::new(context()),
             marks: Marks::new(context()),
+            presence,
             sync,
             tickets: Tickets::new(context()),
+            typing: Typing::new(context()),
         }
     }
 }

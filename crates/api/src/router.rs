@@ -13,8 +13,8 @@ use utoipa_actix_web::service_config::ServiceConfig as Described;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::routes::{
-    bans, buckets, channels, edit_leases, groups, invites, members, messages, pins, reactions,
-    reading, realtime, sessions, users,
+    bans, buckets, channels, edit_leases, groups, invites, members, messages, pins, presence,
+    reactions, reading, realtime, sessions, users,
 };
 
 /// What the API answers, in the order in which it is tried: `/v1/users/me` before
@@ -58,6 +58,7 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(channels::get_channel)
         .service(channels::update_channel)
         .service(channels::delete_channel)
+        .service(channels::start_typing)
         .service(messages::send_message)
         .service(messages::list_messages)
         .service(messages::get_message)
@@ -73,6 +74,8 @@ pub(crate) fn table(config: &mut Described<'_>) {
         .service(buckets::compare_buckets)
         .service(reading::mark_read)
         .service(reading::list_readers)
+        .service(presence::query_presence)
+        .service(presence::get_group_presence)
         .service(realtime::sync)
         .service(realtime::create_ticket);
 }

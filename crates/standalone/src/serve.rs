@@ -5,7 +5,7 @@ use tidings_api::Api;
 use tidings_common::config::Config;
 use tidings_http::health::Readiness;
 use tidings_http::process::Process;
-use tidings_worker::{Relay, Trimmer};
+use tidings_worker::{Janitor, Relay, Trimmer};
 use tidings_ws_push::PushService;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +32,7 @@ pub(crate) async fn serve(process: Process) -> anyhow::Result<()> {
     let (store, metrics) = (&backends.store, &process.metrics);
     let relay = Relay::new(store.clone(), log.clone(), clock.clone(), metrics);
     let trimmer = Trimmer::new(store.clone(), clock, config.log.retention, metrics);
+    let janitor = Janitor::new(backends.presence.clone(), backends.bus.clone(), metrics);
     announce(config);
 
     let readiness = push.checks(api.checks(Readiness::default()));
@@ -47,7 +48,13 @@ pub(crate) async fn serve(process: Process) -> anyhow::Result<()> {
         push.stopped().await;
         drained.cancel();
     };
-    let working = async { tokio::join!(relay.run(shutdown.clone()), trimmer.run(shutdown)) };
+    let working = async {
+        tokio::join!(
+            relay.run(shutdown.clone()),
+            trimmer.run(shutdown.clone()),
+            janitor.run(shutdown)
+        )
+    };
     let (served, (), _) = tokio::join!(server, drain, working);
     log.stop().await;
     served

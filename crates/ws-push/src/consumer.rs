@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_common::bus::{Bus, Deliveries, Delivery, Subscription};
+use tidings_common::bus::{Bus, Control, Deliveries, Delivery, Subscription};
 use tidings_common::tasks::Tasks;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -79,8 +79,11 @@ async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
                 );
                 state.hub.resume_all();
             }
-            // `Revocations` follows them itself, and this server does not cache groups yet.
-            Delivery::Control(_) => {}
+            Delivery::Control(Control::GroupChanged { group, .. }) => {
+                state.hub.watches().doubt(group);
+            }
+            // `Revocations` follows them itself.
+            Delivery::Control(Control::SessionsEnded) => {}
             Delivery::Closed => return,
         }
     }

@@ -11,10 +11,13 @@ mod guard;
 mod hub;
 mod metrics;
 mod poll;
+mod registrar;
+mod roster;
 mod routes;
 mod service;
 mod state;
 mod trace;
+mod watching;
 
 use tidings_http::health::Readiness;
 use tidings_http::process::Process;

@@ -21,6 +21,8 @@ pub(crate) struct PushMetrics {
     /// From commit to socket.
     pub(crate) delivery_seconds: Histogram,
     pub(crate) ephemerals_dropped: Counter,
+    /// Users whom connections watch, once for each.
+    pub(crate) watches: Gauge,
     pub(crate) resumes: Family<ResumeLabel, Counter>,
     pub(crate) closes: Family<CloseLabel, Counter>,
     pub(crate) acks_dropped: Counter,
@@ -111,6 +113,7 @@ impl PushMetrics {
                 "ws_ephemerals_dropped",
                 "Ephemeral deltas that found a full mailbox",
             ),
+            watches: metrics.gauge("ws_watches", "Users whom connections watch, once for each"),
             resumes,
             closes,
             acks_dropped: metrics.counter("ws_acks_dropped", "Acknowledgements not recorded"),

@@ -24,6 +24,7 @@ use crate::connection::MailboxLimits;
 use crate::hub::{Hub, HubLimits};
 use crate::metrics::PushMetrics;
 use crate::poll::Pollers;
+use crate::registrar::Registrar;
 use crate::state::State;
 use crate::{consumer, drain, routes};
 
@@ -61,6 +62,9 @@ impl PushService {
         let stop = CancellationToken::new();
         let running = TaskTracker::new();
         let (bus, presence) = (backends.bus.clone(), backends.presence.clone());
+        let registrar = Registrar::new(state.hub.clone(), presence.clone(), bus.clone());
+        let registrar = registrar.run(stop.clone());
+        running.spawn_on(tasks.watched("who is here", registrar), tasks.runtime());
         let consumer = consumer::run(state.clone(), bus, stop.clone(), tasks.clone());
         running.spawn_on(tasks.watched("consumer", consumer), tasks.runtime());
         let recorder = recorder.run(presence, stop.clone());
@@ -154,7 +158,8 @@ fn state(
         },
         origins: Origins::new(&config.public_url, &config.ws.origins),
         pollers: Pollers::new(hub.clone(), limits.connections_per_user),
-        sync: sync::Sync::new(store, applied, backends.meta.epoch),
+        sync: sync::Sync::new(store.clone(), applied, backends.meta.epoch),
+        store,
         hub,
         partitions,
         presence: backends.presence.clone(),

@@ -9,6 +9,7 @@ use tidings_common::clock::Clock;
 use tidings_common::domain::ServerId;
 use tidings_common::log::Revocations;
 use tidings_common::presence::Presence;
+use tidings_common::store::Store;
 use tidings_common::sync::Sync;
 use tidings_http::{Authenticator, Origins};
 
@@ -30,6 +31,7 @@ pub(crate) struct State {
     pub(crate) pollers: Arc<Pollers>,
     pub(crate) sync: Sync,
     pub(crate) partitions: Arc<Partitions>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) presence: Arc<dyn Presence>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -2,6 +2,7 @@
 
 use tidings_tests::cluster::Cluster as System;
 
+mod attendance;
 mod caches;
 mod chaos;
 mod delivery;
@@ -44,6 +45,8 @@ mod moderation;
 mod permissions;
 #[path = "../shared/polls.rs"]
 mod polls;
+#[path = "../shared/presence.rs"]
+mod presence;
 #[path = "../shared/reading.rs"]
 mod reading;
 #[path = "../shared/slow.rs"]

@@ -38,6 +38,8 @@ mod moderation;
 mod permissions;
 #[path = "../shared/polls.rs"]
 mod polls;
+#[path = "../shared/presence.rs"]
+mod presence;
 #[path = "../shared/reading.rs"]
 mod reading;
 #[path = "../shared/slow.rs"]

@@ -9,5 +9,6 @@ mod ear;
 mod leases;
 mod load;
 mod mongo;
+mod presence;
 mod push;
 mod rolling;

@@ -107,7 +107,7 @@ async fn frames_that_are_not_allowed_close_the_connection() -> Result<()> {
     for (message, code) in [
         (Message::binary(&b"{}"[..]), 1003),
         (Message::Frame(invalid_text), 1007),
-        (Message::text(format!("\"{}\"", "x".repeat(5_000))), 1009),
+        (Message::text(format!("\"{}\"", "x".repeat(10_000))), 1009),
         (Message::text("x".repeat(1 << 20)), 1009),
     ] {
         let (mut socket, _) = Socket::connect(&ada).await?;

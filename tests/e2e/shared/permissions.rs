@@ -246,6 +246,10 @@ impl Scene {
         match action {
             "read" => self.read().await,
             "send a message" => self.send(Method::POST, &messages, content).await,
+            "show that one is typing" => {
+                let path = messages.replace("/messages", "/typing");
+                self.call(Method::POST, &path).await
+            }
             "send in spite of slow mode" => self.send_again().await,
             MENTION => self.mention_everyone(&messages).await,
             "edit one's message" => {
@@ -394,6 +398,7 @@ impl Scene {
         for path in [
             format!("/v1/groups/{id}"),
             format!("/v1/groups/{id}/members"),
+            format!("/v1/groups/{id}/presence"),
             format!("/v1/channels/{channel}"),
             format!("/v1/channels/{channel}/messages"),
             format!("/v1/channels/{channel}/messages/{}", self.others[0]),

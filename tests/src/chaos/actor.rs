@@ -8,7 +8,7 @@ use anyhow::Result;
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::history::{Change, Direct, Moment, Operation, Outcome, Question, Read};
+use super::history::{Change, Direct, Moment, Operation, Outcome, Question, Read, Typing};
 use super::world::World;
 use crate::client::{Answer, Client, answer};
 use crate::replica::Delta;
@@ -194,6 +194,31 @@ impl Actor {
             deltas,
         });
         (answer.status == 200).then_some(body)
+    }
+
+    /// Tells the others that this user is about to write.
+    pub async fn type_in(&mut self, channel: String) {
+        let invoked = self.world.recorder.now();
+        let (client, target) = self.pick_way();
+        let path = format!("/v1/channels/{channel}/typing");
+        let request = client.request(reqwest::Method::POST, &path);
+        let answer = self.send(target, path, request.timeout(REQUEST)).await;
+        let status = answer.map(|answer| answer.status);
+        if status.is_some_and(|status| (400..500).contains(&status)) {
+            return;
+        }
+        let done = status == Some(204);
+        self.world.recorder.typing(Typing {
+            actor: self.client.user.clone(),
+            channel,
+            invoked,
+            answered: if done {
+                self.world.recorder.now()
+            } else {
+                Moment::MAX
+            },
+            done,
+        });
     }
 
     fn understand(&self, answer: &Answer) -> Result<(Value, Vec<Arc<Delta>>)> {

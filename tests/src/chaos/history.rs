@@ -83,6 +83,19 @@ pub struct Read {
     pub deltas: Vec<Arc<Delta>>,
 }
 
+/// Somebody told the others of a channel that they are about to write. It may have been heard,
+/// whatever the answer, unless that is a refusal: those are not here.
+#[derive(Debug, Clone)]
+pub struct Typing {
+    pub actor: String,
+    pub channel: String,
+    pub invoked: Moment,
+    /// [`Moment::MAX`] if it never was.
+    pub answered: Moment,
+    /// It was answered that it is done.
+    pub done: bool,
+}
+
 /// How a delta came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -108,6 +121,11 @@ pub enum Event {
     /// A sync said that the stream cannot be continued from where the device was.
     Reset {
         stream: String,
+    },
+    /// It was told that this user is about to write into this channel.
+    Typing {
+        channel: String,
+        user: String,
     },
     /// The stream is no longer the user's.
     Gone {
@@ -176,6 +194,7 @@ pub struct History {
     pub users: BTreeMap<String, String>,
     pub operations: Vec<Operation>,
     pub reads: Vec<Read>,
+    pub typings: Vec<Typing>,
     pub directs: Vec<Direct>,
     pub devices: Vec<DeviceHistory>,
     pub faults: Vec<Fault>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::Instant;
 
 use super::history::{
-    DeviceHistory, Direct, Event, Fault, History, Moment, Operation, Read, Source,
+    DeviceHistory, Direct, Event, Fault, History, Moment, Operation, Read, Source, Typing,
 };
 use crate::observer::{Happened, Observer};
 use crate::replica::{Delta, Step};
@@ -64,6 +64,10 @@ impl Recorder {
 
     pub fn read(&self, read: Read) {
         self.lock().history.reads.push(read);
+    }
+
+    pub fn typing(&self, typing: Typing) {
+        self.lock().history.typings.push(typing);
     }
 
     pub fn direct(&self, direct: Direct) {
@@ -151,6 +155,7 @@ impl Observer for DeviceRecorder {
             Happened::Step(Step::Applied(delta)) => Event::Applied(kept.same(delta)),
             Happened::Step(Step::TakenUp { stream, head }) => Event::TakenUp { stream, head },
             Happened::Step(Step::Gone { stream }) => Event::Gone { stream },
+            Happened::Typing { channel, user } => Event::Typing { channel, user },
             Happened::Reset { stream } => Event::Reset { stream },
             Happened::Connected => Event::Connected,
             Happened::Live => Event::Live,

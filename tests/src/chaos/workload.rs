@@ -40,7 +40,8 @@ async fn take_part(actor: &mut Actor) {
         return;
     };
     match actor.random.u8(..100) {
-        0..42 => send(actor, channel).await,
+        0..6 => actor.type_in(channel).await,
+        6..42 => send(actor, channel).await,
         42..52 => edit(actor, channel).await,
         52..57 => delete(actor, channel).await,
         57..68 => react(actor, channel).await,

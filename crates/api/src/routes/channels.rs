@@ -9,7 +9,7 @@ use tidings_http::{Authenticated, Json, Path, Problem};
 use super::{KeyHeader, LeaseHeader, VersionHeader};
 use crate::ApiState;
 use crate::answer::{Answer, no_content};
-use crate::extract::{EditLeaseToken, IdempotencyKey, IfMatch, in_time};
+use crate::extract::{EditLeaseToken, IdempotencyKey, IfMatch, OptionalJson, in_time};
 use crate::fields::{Fields, only, whole};
 use crate::service::{ChannelSettings, Editor, SeenChannel};
 
@@ -125,4 +125,24 @@ pub(crate) async fn delete_channel(
         .delete(who.user, channel, precondition, key.as_ref());
     let done = in_time(delete).await?;
     Ok(no_content(done.replayed))
+}
+
+/// Tells the other members that the caller is about to write: an ephemeral delta `typing`, at most
+/// one in 3 seconds (repetitions in between change nothing), and none in large groups. Members who
+/// may write may.
+#[utoipa::path(
+    tag = "channels",
+    params(("channel" = Uuid, Path)),
+    request_body(content = Option<wire::Empty>),
+    responses((status = 204, description = "Others are told, or were lately")),
+)]
+#[post("/v1/channels/{channel}/typing")]
+pub(crate) async fn start_typing(
+    state: Data<ApiState>,
+    Authenticated(who): Authenticated,
+    Path(channel): Path<ChannelId>,
+    _: OptionalJson<wire::Empty>,
+) -> Result<HttpResponse, Problem> {
+    in_time(state.typing.start(who.user, channel)).await?;
+    Ok(no_content(false))
 }

@@ -9,6 +9,7 @@ pub(crate) mod invites;
 pub(crate) mod members;
 pub(crate) mod messages;
 pub(crate) mod pins;
+pub(crate) mod presence;
 pub(crate) mod reactions;
 pub(crate) mod reading;
 pub(crate) mod realtime;

@@ -21,6 +21,7 @@ mod on_message;
 mod passwords;
 mod pins;
 mod precondition;
+mod presence;
 mod proposal;
 mod quotes;
 mod reactions;
@@ -29,6 +30,7 @@ mod refresh;
 mod sessions;
 mod slow_mode;
 mod tickets;
+mod typing;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -56,12 +58,14 @@ pub use passwords::BadParameters;
 pub(crate) use passwords::Passwords;
 pub(crate) use pins::Pins;
 pub(crate) use precondition::Precondition;
+pub(crate) use presence::WhoIsThere;
 pub(crate) use reactions::{Reaction, Reactions};
 pub(crate) use reading::Marks;
 pub(crate) use sessions::{Login, Sessions};
 pub(crate) use tickets::{IssuedTicket, Tickets};
 /// Which part of a list to read: of messages, and of what ascends by id.
 pub(crate) use tidings_common::store::{IdWindow, Window};
+pub(crate) use typing::Typing;
 
 /// What every service works with.
 #[derive(Clone)]

@@ -46,7 +46,7 @@ fn every_route_says_what_it_answers() {
             }
         }
     }
-    assert_eq!(operations, 54);
+    assert_eq!(operations, 57);
     assert_refs_resolve(&openapi, &openapi);
     assert_eq!(
         openapi["components"]["securitySchemes"]["bearer"]["scheme"],

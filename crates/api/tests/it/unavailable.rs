@@ -81,6 +81,7 @@ impl World {
         let role = json!({"role": "admin"});
         let until = json!({"until": "2099-01-01T00:00:00Z"});
         let none = Value::Null;
+        let users = json!({"users": [bob]});
         [
             ("GET", "/v1/channels/{channel}", &none),
             ("DELETE", "/v1/channels/{channel}", &none),
@@ -98,6 +99,9 @@ impl World {
             ("PUT", PIN, &none),
             ("DELETE", PIN, &none),
             ("GET", "/v1/channels/{channel}/pins", &none),
+            ("POST", "/v1/channels/{channel}/typing", &none),
+            ("POST", "/v1/presence/query", &users),
+            ("GET", "/v1/groups/{group}/presence", &none),
             ("PUT", "/v1/channels/{channel}/read", &json!({"seq": 1})),
             ("GET", READERS, &none),
             ("PUT", "/v1/direct/{user}", &none),

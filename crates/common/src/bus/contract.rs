@@ -15,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Ephemeral, GroupId, Key, Seq, ServerId, SessionId, StreamId,
-    Timestamp, UserId,
+    Timestamp, UserId, UserPresence,
 };
 
 /// A bus of its own for one test, and what only its implementation can do to it.
@@ -57,6 +57,7 @@ macro_rules! bus_contract {
             a_server_gets_one_copy_per_exchange_however_many_recipients_match,
             an_envelope_names_its_recipients_and_says_what_it_is,
             large_groups_go_to_every_server,
+            what_is_for_watchers_goes_to_every_server,
             control_messages_reach_every_subscriber,
             control_subscribers_get_no_deltas,
             an_overflow_is_told_and_the_newest_stay,
@@ -251,7 +252,7 @@ pub(super) async fn a_server_gets_one_copy_per_exchange_however_many_recipients_
         assert_eq!(copy.position.unwrap().1, 1);
         match &copy.to {
             Recipients::Users(users) => named.extend_from_slice(users),
-            Recipients::Group { .. } => panic!("{copy:?}"),
+            Recipients::Group { .. } | Recipients::Watchers(_) => panic!("{copy:?}"),
         }
     }
     named.sort_unstable();
@@ -291,6 +292,22 @@ pub(super) async fn large_groups_go_to_every_server(fixture: Fixture) {
             matches!(got.to, Recipients::Group { group: to, gv: 5 } if to == group),
             "{:?}",
             got.to
+        );
+    }
+}
+
+pub(super) async fn what_is_for_watchers_goes_to_every_server(fixture: Fixture) {
+    let (_, mut first) = subscribe(&*fixture.bus, &[1]).await;
+    let (_, mut second) = subscribe(&*fixture.bus, &[]).await;
+    let now = UserPresence::unknown(user_in(3), Timestamp::from_millis(7));
+    publish(&*fixture.bus, &[Announcement::presence(now)]).await;
+    for server in [&mut first, &mut second] {
+        let got = next_delta(&mut server.deliveries).await;
+        assert!(matches!(got.to, Recipients::Watchers(user) if user == now.user));
+        assert_eq!((got.position, got.at), (None, now.at));
+        assert!(
+            got.body
+                .starts_with(br#"{"type":"delta","kind":"presence.changed""#)
         );
     }
 }

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::domain::{Entry, EntryId, Ephemeral, GroupId, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{
+    Entry, EntryId, Ephemeral, GroupId, Seq, StreamId, Timestamp, UserId, UserPresence,
+};
 use crate::wire;
 
 /// Something to tell people: what, and whom.
@@ -37,6 +39,8 @@ pub enum Audience {
     Users(Vec<UserId>),
     /// The members of a large group as of position `gv` of its stream.
     Group { group: GroupId, gv: Seq },
+    /// Whoever watches this user. Only the servers know who does, so each gets it.
+    Watchers(UserId),
 }
 
 /// One announcement, encoded. Servers pass `body` on and never look into it.
@@ -60,6 +64,7 @@ pub struct Envelope {
 pub enum Recipients {
     Users(Vec<UserId>),
     Group { group: GroupId, gv: Seq },
+    Watchers(UserId),
 }
 
 /// A hint to every process.
@@ -83,6 +88,20 @@ impl Payload {
 }
 
 impl Announcement {
+    /// That somebody came, went, or turned to something else, to those who watch.
+    #[must_use]
+    pub fn presence(now: UserPresence) -> Self {
+        Self {
+            payload: Payload::Ephemeral {
+                at: now.at,
+                actor: None,
+                what: Ephemeral::PresenceChanged(now),
+            },
+            audience: Audience::Watchers(now.user),
+            trace: None,
+        }
+    }
+
     /// Encodes the frame, once for all recipients. None for entries that no client may see.
     #[must_use]
     pub fn encode(&self) -> Option<Envelope> {
@@ -92,6 +111,7 @@ impl Announcement {
                 group: *group,
                 gv: *gv,
             },
+            Audience::Watchers(user) => Recipients::Watchers(*user),
         };
         let of_entry = |entry: &Entry, delta| {
             let position = (entry.stream, entry.seq);

@@ -37,7 +37,7 @@ pub trait Bus: Send + Sync {
     async fn publish_control(&self, control: Control) -> Result<(), BusError>;
 
     /// Opens this server's queue, and opens it again whenever the broker was away. It gets
-    /// broadcasts and control messages at once, and deltas of the partitions that it binds: each
+    /// broadcasts (to large groups, and to watchers) and control messages at once, and deltas of the partitions that it binds: each
     /// recipient is named once, in one copy or in several with different recipients. The queue
     /// is bounded; where it overflows, the oldest go and [`Delivery::Missed`] says so, sooner or
     /// later than the newest come.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::{
     ChannelId, GroupKind, InviteId, InviteUse, Mentions, MessageState, ReactionCount, Role, Seq,
-    SessionId, Timestamp, UserId,
+    SessionId, Timestamp, UserId, UserPresence,
 };
 
 /// A committed change. What stands here is the stored truth; `wire` decides what clients see.
@@ -130,6 +130,10 @@ pub enum Change {
 pub enum Ephemeral {
     /// The profile of `user` has changed: read it again.
     UserChanged { user: UserId },
+    /// Somebody came, went, or turned to something else.
+    PresenceChanged(UserPresence),
+    /// `user` is about to write into `channel`.
+    Typing { channel: ChannelId, user: UserId },
 }
 
 macro_rules! kinds {
@@ -223,6 +227,8 @@ impl Ephemeral {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::UserChanged { .. } => "user.changed",
+            Self::PresenceChanged(_) => "presence.changed",
+            Self::Typing { .. } => "typing",
         }
     }
 }

@@ -8,6 +8,8 @@ use super::{Group, GroupKind, Member, Refusal, Role, Timestamp, UserId};
 pub enum Action {
     Read,
     SendMessage,
+    /// Tell others that one is about to write.
+    Type,
     /// Again before the channel's slow mode lets members.
     SendAtOnce,
     /// In a message or an edit that is allowed.
@@ -168,9 +170,10 @@ macro_rules! permissions {
 }
 
 permissions! {
-    Read "read" "`GET` group, members, edit lease, channel, messages, reactions, pins, buckets; sync"
+    Read "read" "`GET` group, members, edit lease, channel, messages, reactions, pins, buckets, presence; sync"
         EVERY_MEMBER, [Y, N];
     SendMessage "send a message" "`POST …/messages`" NOT_THE_MUTED, [Y, N];
+    Type "show that one is typing" "`POST …/typing`" NOT_THE_MUTED, [Y, N];
     SendAtOnce "send in spite of slow mode" "`POST …/messages`" [Y, Y, L, F, N, N], [Y, N];
     MentionEveryone "mention everyone" "`POST …/messages`, `PATCH …/messages/{seq}`"
         [Y, Y, I, F, N, N], [I, N];

@@ -784,7 +784,7 @@ pub(crate) async fn nothing_of_the_removed_follows_an_acknowledged_removal(store
 fn recipients(to: &Recipients) -> &[UserId] {
     match to {
         Recipients::Users(users) => users,
-        Recipients::Group { .. } => panic!("the group is small"),
+        Recipients::Group { .. } | Recipients::Watchers(_) => panic!("the group is small"),
     }
 }
 

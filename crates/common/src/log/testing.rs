@@ -201,6 +201,7 @@ through! {
     fn bans(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban>;
     fn invite(invite: InviteId) -> Option<Invite>;
     fn invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
+    fn shared_groups(user: UserId, others: &[UserId]) -> Vec<(UserId, GroupId)>;
     fn acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }
 

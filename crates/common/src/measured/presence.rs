@@ -7,8 +7,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::Calls;
-use crate::domain::{Cursor, SessionId, StreamId};
-use crate::presence::{Acks, Claim, Grant, Holding, Leases, Presence, PresenceError, Tickets};
+use crate::domain::{Cursor, ServerId, SessionId, StreamId, UserId, UserPresence};
+use crate::presence::{
+    Acks, Buried, Claim, Grant, Hold, Holding, Leases, Liveness, Presence, PresenceError, Recorded,
+    Tickets,
+};
 use crate::telemetry::Metrics;
 
 /// `tidings_presence_call_seconds` by method, and `tidings_presence_errors_total`.
@@ -27,6 +30,11 @@ impl MeasuredPresence {
             "take_lease",
             "read_lease",
             "end_lease",
+            "begin",
+            "renew",
+            "hold",
+            "states",
+            "bury",
         ];
         let calls = Calls::register(metrics, "presence", &operations, &["unavailable"]);
         Self { presence, calls }
@@ -79,5 +87,37 @@ impl Leases for MeasuredPresence {
     async fn give_back(&self, stream: StreamId, session: SessionId) -> Result<(), PresenceError> {
         let call = self.presence.give_back(stream, session);
         self.calls.measure("end_lease", call, kind).await
+    }
+}
+
+#[async_trait]
+impl Liveness for MeasuredPresence {
+    async fn begin(&self, server: ServerId, lifetime: Duration) -> Result<(), PresenceError> {
+        let call = self.presence.begin(server, lifetime);
+        self.calls.measure("begin", call, kind).await
+    }
+
+    async fn renew(&self, server: ServerId, lifetime: Duration) -> Result<bool, PresenceError> {
+        let call = self.presence.renew(server, lifetime);
+        self.calls.measure("renew", call, kind).await
+    }
+
+    async fn hold(
+        &self,
+        server: ServerId,
+        holds: &[Hold],
+    ) -> Result<Option<Vec<Recorded>>, PresenceError> {
+        let call = self.presence.hold(server, holds);
+        self.calls.measure("hold", call, kind).await
+    }
+
+    async fn states(&self, users: &[UserId]) -> Result<Vec<UserPresence>, PresenceError> {
+        let call = self.presence.states(users);
+        self.calls.measure("states", call, kind).await
+    }
+
+    async fn bury(&self, limit: usize) -> Result<Buried, PresenceError> {
+        let call = self.presence.bury(limit);
+        self.calls.measure("bury", call, kind).await
     }
 }

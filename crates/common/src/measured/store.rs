@@ -116,6 +116,7 @@ measured! { StateStore:
     bans(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban>;
     invite(invite: InviteId) -> Option<Invite>;
     invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
+    shared_groups(user: UserId, others: &[UserId]) -> Vec<(UserId, GroupId)>;
     acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }
 

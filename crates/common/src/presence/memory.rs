@@ -1,5 +1,7 @@
 //! Presence inside one process. It forgets everything at its end, as it may.
 
+mod liveness;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use uuid::Uuid;
 use super::{ACKS_KEPT, Acks, Claim, Grant, Holding, Leases, MAX_STREAMS, PresenceError, Tickets};
 use crate::clock::Clock;
 use crate::domain::{Cursor, SessionId, StreamId, Timestamp};
+use liveness::Attendance;
 
 /// Used tickets remembered at once. Beyond, [`Tickets::redeem`] does not know.
 const MAX_TICKETS: usize = 1_000_000;
@@ -30,6 +33,7 @@ pub struct MemoryPresence {
     acks: Mutex<Expiring<SessionId, Cursor>>,
     /// With the claim of who holds it, as of when it was new.
     leases: Mutex<Expiring<StreamId, Claim>>,
+    attendance: Mutex<Attendance>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,7 @@ impl MemoryPresence {
                 1 + cursor.len()
             })),
             leases: Mutex::new(Expiring::with_limit(MAX_LEASES, |_| 1)),
+            attendance: Mutex::new(Attendance::new()),
         }
     }
 }

@@ -365,6 +365,14 @@ pub trait StateStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Invite>, StoreError>;
 
+    /// Those of `others` (at most 200) who are in a group with `user`, each once, in any order,
+    /// with one such group; the user too, if among them and in any group.
+    async fn shared_groups(
+        &self,
+        user: UserId,
+        others: &[UserId],
+    ) -> Result<Vec<(UserId, GroupId)>, StoreError>;
+
     /// Users who share a group with `user`, without the user, each once, at most `limit`.
     async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError>;
 }

@@ -5,16 +5,17 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::{Change, Entry, Ephemeral, Kind, Seq, Timestamp, UserId};
+use crate::domain::{Change, Entry, Ephemeral, Kind, Seq, StreamId, Timestamp, UserId};
 
 /// The kind of what the recipient may not see.
 const HIDDEN: &str = "hidden";
 
 /// What changed and how to find it, not the resource again. `(stream, seq)` identifies it;
-/// ephemeral deltas have neither.
+/// ephemeral deltas have no `seq`.
 #[derive(Debug, Clone, Serialize, PartialEq, ToSchema)]
 pub struct Delta {
-    /// The stream's name, such as `c:0197…`.
+    /// The stream's name, such as `c:0197…`. Of an ephemeral delta: what it is about, if that is
+    /// a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
     /// The first of the run of entries that it stands for, where it stands for more than one.
@@ -73,11 +74,23 @@ impl Delta {
 
     #[must_use]
     pub fn of_ephemeral(at: Timestamp, actor: Option<UserId>, what: &Ephemeral) -> Self {
-        let data = match what {
-            Ephemeral::UserChanged { user } => json!({ "user": user }),
+        let (stream, data) = match what {
+            Ephemeral::UserChanged { user } => (None, json!({ "user": user })),
+            Ephemeral::PresenceChanged(now) => {
+                let data = json!({
+                    "user": now.user,
+                    "state": now.state.as_str(),
+                    "last_seen": time(now.last_seen),
+                });
+                (None, data)
+            }
+            Ephemeral::Typing { channel, user } => {
+                let stream = StreamId::Channel(*channel).to_string();
+                (Some(stream), json!({ "user": user }))
+            }
         };
         Self {
-            stream: None,
+            stream,
             first: None,
             seq: None,
             kind: what.kind().to_owned(),
@@ -226,7 +239,9 @@ fn time(at: Option<Timestamp>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{EntryId, InviteId, InviteUse, Key, ReactionCount, Role, StreamId};
+    use crate::domain::{
+        EntryId, InviteId, InviteUse, Key, PresenceState, ReactionCount, Role, UserPresence,
+    };
 
     #[test]
     fn members_see_removals_and_additions_and_nothing_else_of_what_is_for_admins() {
@@ -275,6 +290,40 @@ mod tests {
         check(joined(None), "member.added", data);
         let removed = Change::MemberRemoved { user };
         check(removed, "member.removed", json!({ "user": user }));
+    }
+
+    #[test]
+    fn ephemeral_deltas_read_as_the_protocol_shows_them() {
+        let user: UserId = "01970000-0000-7000-8000-00000000000a".parse().unwrap();
+        let at = Timestamp::from_millis(1_795_262_400_123);
+        let check = |actor, what: Ephemeral, expected: &str| {
+            let frame = Delta::of_ephemeral(at, actor, &what).to_frame();
+            assert_eq!(std::str::from_utf8(&frame).unwrap(), expected);
+        };
+        let channel = "01970000-0000-7000-8000-00000000000c".parse().unwrap();
+        check(
+            Some(user),
+            Ephemeral::Typing { channel, user },
+            r#"{"type":"delta","stream":"c:01970000-0000-7000-8000-00000000000c","kind":"typing","at":"2026-11-21T12:00:00.123Z","actor":"01970000-0000-7000-8000-00000000000a","data":{"user":"01970000-0000-7000-8000-00000000000a"}}"#,
+        );
+        let now = |state, last_seen| {
+            Ephemeral::PresenceChanged(UserPresence {
+                user,
+                state,
+                last_seen,
+                at,
+            })
+        };
+        check(
+            None,
+            now(PresenceState::Offline, Some(at)),
+            r#"{"type":"delta","kind":"presence.changed","at":"2026-11-21T12:00:00.123Z","actor":null,"data":{"last_seen":"2026-11-21T12:00:00.123Z","state":"offline","user":"01970000-0000-7000-8000-00000000000a"}}"#,
+        );
+        check(
+            None,
+            now(PresenceState::Away, None),
+            r#"{"type":"delta","kind":"presence.changed","at":"2026-11-21T12:00:00.123Z","actor":null,"data":{"last_seen":null,"state":"away","user":"01970000-0000-7000-8000-00000000000a"}}"#,
+        );
     }
 
     #[test]

@@ -93,5 +93,9 @@ pub enum ClientFrame {
     Active {
         value: bool,
     },
+    /// Whose presence to tell, in the place of those named before.
+    Watch {
+        users: Vec<String>,
+    },
     Ping,
 }

@@ -174,6 +174,15 @@ pub struct CompareBuckets {
     pub digests: BTreeMap<String, String>,
 }
 
+/// `POST /v1/presence/query`
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueryPresence {
+    /// Ids; 1 to 200 of them.
+    #[schema(value_type = Vec<Uuid>, min_items = 1, max_items = 200)]
+    pub users: Vec<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

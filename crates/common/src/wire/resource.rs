@@ -316,6 +316,40 @@ pub struct RealtimeTicket {
     pub expires_in: u64,
 }
 
+/// Whether somebody is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UserPresence {
+    #[schema(value_type = Uuid)]
+    pub user: UserId,
+    /// `online`, `away`, `offline`, or `unknown` while nobody can say.
+    #[schema(example = "online")]
+    pub state: &'static str,
+    /// Of somebody offline: when the last connection ended, if that is known.
+    #[schema(format = DateTime)]
+    pub last_seen: Option<String>,
+}
+
+/// Whether these users are there: those of a query with whom the caller shares a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PresenceStates {
+    /// Ascending by user.
+    pub items: Vec<UserPresence>,
+}
+
+/// How many of a group's members are there, and who.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct GroupPresence {
+    pub members: u64,
+    /// Those with a connection, away or not; null while nobody can say. May be 5 seconds old.
+    pub online: Option<u64>,
+    /// A page of members, ascending by user; null in a large group.
+    pub items: Option<Vec<UserPresence>>,
+    /// There is more in the direction of paging.
+    pub more: bool,
+    /// Up to 20 of those with a connection; null in a group that is not large.
+    pub sample: Option<Vec<UserPresence>>,
+}
+
 impl<T> List<T> {
     /// A list of what `items` become.
     pub fn of<D: Into<T>>(items: impl IntoIterator<Item = D>, more: bool) -> Self {
@@ -399,6 +433,16 @@ impl From<domain::Lease> for LeaseRef {
             session: lease.session,
             user: lease.user,
             since: lease.since.to_string(),
+        }
+    }
+}
+
+impl From<domain::UserPresence> for UserPresence {
+    fn from(now: domain::UserPresence) -> Self {
+        Self {
+            user: now.user,
+            state: now.state.as_str(),
+            last_seen: now.last_seen.map(|at| at.to_string()),
         }
     }
 }

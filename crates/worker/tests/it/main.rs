@@ -12,5 +12,6 @@ mod clocks;
 mod damaged;
 mod failures;
 mod harness;
+mod janitor;
 mod relay;
 mod trimmer;

@@ -14,8 +14,9 @@ use tokio_util::codec::Decoder as _;
 use super::Close;
 use crate::guard::FrameGuard;
 
-/// Most bytes of one client message, its fragments together. More closes with 1009.
-const MAX_MESSAGE_BYTES: usize = 4 * 1024;
+/// Most bytes of one client message, its fragments together. More closes with 1009. The largest
+/// there is, a `watch` of 200 users, takes 7,828.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
 
 pub(super) struct Reader {
     payload: Payload,

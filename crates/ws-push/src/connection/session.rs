@@ -1,11 +1,12 @@
 //! The rules of a connection, as a state machine: what the client says and the time go in,
 //! what to do about it comes out. No socket, no runtime, no clock.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidings_common::auth::{Principal, TokenError};
-use tidings_common::domain::{Cursor, StreamId, Timestamp};
+use tidings_common::domain::{Cursor, StreamId, Timestamp, UserId};
 use tidings_common::wire::{ClientFrame, ErrorCode, ServerFrame};
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ const MAX_ERRORS: u32 = 10;
 const ACK_INTERVAL: Duration = Duration::from_secs(1);
 /// Streams in one such report. Beyond, further streams wait for a later `ack` of the client.
 const MAX_ACKED_STREAMS: usize = 1_000;
+/// Users that one connection watches. A frame with more is an error.
+const MAX_WATCHED: usize = 200;
 
 /// Both times that matter: the one for waiting, and the one that tokens end by.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,10 @@ pub(crate) enum Action {
     Verify(String),
     /// Pass these positions on.
     Acknowledge(Cursor),
+    /// The app came to the front, or left it.
+    Turn(bool),
+    /// Watch these users, each once, and no others.
+    Watch(Vec<UserId>),
     Close(Close),
     /// End without a close frame: nobody is there to read it.
     Abandon,
@@ -115,8 +122,11 @@ impl Session {
         match frame {
             ClientFrame::Ping => self.unless_closed(Action::Send(ServerFrame::Pong)),
             ClientFrame::Auth { access_token } => self.unless_closed(Action::Verify(access_token)),
-            // Whether the app is in front matters to presence, which does not exist yet.
-            ClientFrame::Active { .. } => None,
+            ClientFrame::Active { value } => self.unless_closed(Action::Turn(value)),
+            ClientFrame::Watch { users } => match watchable(&users) {
+                Some(users) => self.unless_closed(Action::Watch(users)),
+                None => self.refuse(ErrorCode::InvalidFrame),
+            },
             ClientFrame::Ack { cursor } => {
                 let parsed: Option<Vec<_>> = cursor
                     .iter()
@@ -241,6 +251,16 @@ impl Session {
     fn unless_closed(&self, action: Action) -> Option<Action> {
         (!self.closed).then_some(action)
     }
+}
+
+/// The users of these ids, each once; None if one is no id, or if they are too many.
+fn watchable(ids: &[String]) -> Option<Vec<UserId>> {
+    if ids.len() > MAX_WATCHED {
+        return None;
+    }
+    let users = ids.iter().map(|id| id.parse().ok());
+    let users: Option<BTreeSet<UserId>> = users.collect();
+    Some(users?.into_iter().collect())
 }
 
 /// The stream of that name, if it is one that clients have.

@@ -63,7 +63,26 @@ fn frames_may_carry_fields_that_we_do_not_know() {
     let mut client = Client::new();
     let answer = client.says(r#"{"type":"ping","new":1}"#);
     assert_eq!(answer, Some(Action::Send(ServerFrame::Pong)));
-    assert_eq!(client.says(r#"{"type":"active","value":true}"#), None);
+    let turned = client.says(r#"{"type":"active","value":true,"new":1}"#);
+    assert_eq!(turned, Some(Action::Turn(true)));
+    let turned = client.says(r#"{"type":"active","value":false}"#);
+    assert_eq!(turned, Some(Action::Turn(false)));
+}
+
+#[test]
+fn up_to_200_users_are_watched_each_once() {
+    let mut users: Vec<UserId> = (0..200).map(|_| UserId::generate()).collect();
+    users.sort_unstable();
+    let watch = |users: &[UserId]| json!({"type": "watch", "users": users}).to_string();
+    let mut client = Client::new();
+    let watched = client.says(&watch(&users));
+    assert_eq!(watched, Some(Action::Watch(users.clone())));
+    let twice = [users[0], users[1], users[0]];
+    let watched = client.says(&watch(&twice));
+    assert_eq!(watched, Some(Action::Watch(users[..2].to_vec())));
+    assert_eq!(client.says(&watch(&[])), Some(Action::Watch(Vec::new())));
+    users.push(UserId::generate());
+    assert_eq!(client.says(&watch(&users)), error(ErrorCode::InvalidFrame));
 }
 
 #[test]
@@ -78,6 +97,10 @@ fn what_is_not_a_frame_is_an_error() {
         r#"{"type":"send","content":"mutation"}"#,
         r#"{"type":"auth"}"#,
         r#"{"type":"active","value":1}"#,
+        r#"{"type":"watch"}"#,
+        r#"{"type":"watch","users":"everybody"}"#,
+        r#"{"type":"watch","users":["everybody"]}"#,
+        r#"{"type":"watch","users":[1]}"#,
         r#"{"type":"ack","cursor":{"nonsense":1}}"#,
         r#"{"type":"ack","cursor":{"x:sessions":1}}"#,
         &format!(r#"{{"type":"ack","cursor":{{"c:{channel}":-1}}}}"#),

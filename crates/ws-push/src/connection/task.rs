@@ -11,6 +11,7 @@ use actix_web::dev::Payload;
 use bytes::Bytes;
 use futures_util::Stream;
 use tidings_common::auth::Principal;
+use tidings_common::domain::UserId;
 use tidings_common::wire::ServerFrame;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,6 +22,7 @@ use super::{Close, Mailbox, Session};
 use crate::hub::{Place, Registration};
 use crate::metrics::CloseLabel;
 use crate::state::State;
+use crate::watching::Watching;
 
 /// A binding that takes longer closes the connection with 1013.
 pub(crate) const BIND_DEADLINE: Duration = Duration::from_secs(10);
@@ -50,6 +52,8 @@ struct Connection {
     session: Session,
     /// None where the client has no way to say anything.
     reader: Option<Reader>,
+    /// From when the client first asked for it.
+    watching: Option<Watching>,
 }
 
 /// Starts the task that serves a connection, and returns the body that carries its frames.
@@ -80,6 +84,7 @@ pub(crate) fn open(
         mailbox,
         session,
         reader,
+        watching: None,
     };
     // Owned by the connection: it ends when the body is dropped, and with the worker.
     actix_web::rt::spawn(connection.serve());
@@ -184,6 +189,8 @@ impl Connection {
                     self.state.metrics.acks_dropped.inc();
                 }
             }
+            Action::Turn(active) => self.registration.set_active(active),
+            Action::Watch(users) => self.watch(users),
             Action::Verify(token) => {
                 let now = self.state.now();
                 let outcome = self.state.keys.verify_access(&token, now.time);
@@ -196,9 +203,24 @@ impl Connection {
         }
     }
 
+    fn watch(&mut self, users: Vec<UserId>) {
+        if let Some(watching) = &self.watching {
+            watching.change(users);
+            return;
+        }
+        self.watching = Some(Watching::start(
+            self.state.clone(),
+            self.session.principal().user,
+            self.registration.id(),
+            self.mailbox.clone(),
+            users,
+        ));
+    }
+
     /// Leaves the hub at once; what is left to write gets a little longer.
     async fn finish(self) {
         drop(self.registration);
+        drop(self.watching);
         let label = CloseLabel::from(self.mailbox.closing());
         self.state.metrics.closes.get_or_create(&label).inc();
         let written = timeout(self.state.write_deadline, self.mailbox.detached()).await;

@@ -1,6 +1,10 @@
 //! Who is connected here, and what reaches them. Synchronous: no await, no I/O; nothing here
 //! waits for a client.
 
+mod watches;
+
+pub(crate) use watches::{Watch, Watches};
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +16,7 @@ use tidings_common::wire::ResumeReason;
 use crate::binder::Partitions;
 use crate::connection::{Close, Delta, Offered, Recipient, Transport};
 use crate::metrics::{PushMetrics, ResumeLabel};
+use crate::roster::Roster;
 use crate::trace;
 
 /// Locks are per shard, so that worker threads seldom meet.
@@ -33,6 +38,9 @@ pub(crate) struct Hub {
     partitions: Arc<Partitions>,
     /// Lock order: a shard, then a recipient or the partitions. Never two shards.
     shards: Vec<Mutex<Shard>>,
+    /// What others are told of who is here.
+    roster: Roster,
+    watches: Arc<Watches>,
     connections: AtomicUsize,
     draining: AtomicBool,
 }
@@ -47,6 +55,8 @@ pub(crate) struct Client {
     user: UserId,
     session: SessionId,
     transport: Transport,
+    /// Whether its app is in front.
+    active: AtomicBool,
     pub(crate) recipient: Arc<dyn Recipient>,
 }
 
@@ -84,6 +94,7 @@ impl Hub {
         metrics: PushMetrics,
         partitions: Arc<Partitions>,
     ) -> Arc<Self> {
+        let watches = Watches::new(metrics.watches.clone());
         Arc::new(Self {
             limits,
             metrics,
@@ -91,6 +102,8 @@ impl Hub {
             shards: std::iter::repeat_with(Mutex::default)
                 .take(SHARDS)
                 .collect(),
+            roster: Roster::default(),
+            watches,
             connections: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         })
@@ -132,6 +145,7 @@ impl Hub {
             user,
             session,
             transport,
+            active: AtomicBool::new(true),
             recipient,
         });
         let mut shard = self.shard(user);
@@ -145,6 +159,7 @@ impl Hub {
         }
         own.push(client.clone());
         drop(shard);
+        self.roster.arrive(user);
         self.metrics.connections.inc();
         self.metrics.of_transport(transport).inc();
         Ok(Registration {
@@ -154,10 +169,19 @@ impl Hub {
         })
     }
 
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    pub(crate) fn watches(&self) -> &Arc<Watches> {
+        &self.watches
+    }
+
     /// Offers a delta to every connection it is for. Never waits.
     pub(crate) fn dispatch(&self, envelope: &Envelope) {
         let users = match &envelope.to {
             Recipients::Users(users) => users,
+            Recipients::Watchers(user) => return self.tell_watchers(*user, envelope),
             // Deltas of large groups need their membership, which this server does not follow
             // yet; none are published while groups above the fan-out limit are refused. Should
             // one come from a newer process, that somebody may have missed it is the truth.
@@ -181,6 +205,18 @@ impl Hub {
                     self.count(offered);
                 }
             }
+        }
+    }
+
+    fn tell_watchers(&self, user: UserId, envelope: &Envelope) {
+        for watcher in self.watches.of(user) {
+            let offered = watcher.recipient.offer(Delta {
+                frame: envelope.body.clone(),
+                ephemeral: envelope.position.is_none(),
+                committed: envelope.at,
+                span: None,
+            });
+            self.count(offered);
         }
     }
 
@@ -274,6 +310,13 @@ impl Registration {
     pub(crate) fn partition(&self) -> u16 {
         self.partition
     }
+
+    /// The connection's app came to the front, or left it.
+    pub(crate) fn set_active(&self, active: bool) {
+        if self.client.active.swap(active, Ordering::SeqCst) != active {
+            self.hub.roster.turn(self.client.user, active);
+        }
+    }
 }
 
 impl Drop for Registration {
@@ -287,6 +330,8 @@ impl Drop for Registration {
             }
         }
         drop(shard);
+        let active = self.client.active.load(Ordering::SeqCst);
+        self.hub.roster.leave(user, active);
         self.hub.partitions.release(self.partition);
         self.hub.metrics.connections.dec();
         self.hub.metrics.of_transport(self.client.transport).dec();

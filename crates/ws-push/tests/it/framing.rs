@@ -63,8 +63,8 @@ async fn too_many_errors_close_with_1008() {
 async fn large_frames_close_with_1009() {
     let server = Server::start().await;
     let mut client = server.connect(&server.login()).await;
-    let largest = format!(r#"{{"type":"ping","filling":"{}"}}"#, "x".repeat(4096 - 28));
-    assert_eq!(largest.len(), 4096);
+    let largest = format!(r#"{{"type":"ping","filling":"{}"}}"#, "x".repeat(8192 - 28));
+    assert_eq!(largest.len(), 8192);
     client.say(&largest).await;
     assert_eq!(client.frame().await, json!({"type": "pong"}));
     client.say(&format!("{largest} ")).await;

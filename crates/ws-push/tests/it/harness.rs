@@ -15,11 +15,12 @@ use tidings_common::bus::{Announcement, Audience, Bus as _, Control, MemoryBus, 
 use tidings_common::clock::{Clock, SystemClock};
 use tidings_common::config::{Binary, Config};
 use tidings_common::domain::{
-    Change, ChannelId, Entry, EntryId, Key, Seq, SessionId, StreamId, Timestamp, UserId,
+    Change, ChannelId, Entry, EntryId, GroupId, GroupKind, Key, PresenceState, Role, Seq,
+    SessionId, StreamId, Timestamp, UserId,
 };
 use tidings_common::log::Revocations;
 use tidings_common::presence::MemoryPresence;
-use tidings_common::store::{SqliteStore, StateStore as _};
+use tidings_common::store::{SqliteStore, StateStore as _, project};
 use tidings_common::tasks::Tasks;
 use tidings_common::telemetry::Metrics;
 use tidings_http::Origins;
@@ -215,6 +216,36 @@ impl Server {
         for confirmed in self.bus.publish(&[announcement]).await {
             confirmed.unwrap();
         }
+    }
+
+    /// A group of these users.
+    pub(crate) async fn group(&self, users: &[UserId]) -> GroupId {
+        let group = GroupId::generate();
+        let created = Change::GroupCreated {
+            kind: GroupKind::Group,
+            name: Some("Engine room".to_owned()),
+            members: users.iter().map(|user| (*user, Role::Member)).collect(),
+            channels: Vec::new(),
+        };
+        self.change_group(group, 1, created).await;
+        group
+    }
+
+    /// Commits and applies the next change of a group, and hints at it.
+    pub(crate) async fn change_group(&self, group: GroupId, seq: Seq, change: Change) {
+        let entry = entry(group.into(), seq, change);
+        let (store, changes) = (&self.backends.store, project(&entry));
+        let stream = entry.stream;
+        store.append(vec![entry]).await.unwrap();
+        store.apply(stream, seq, changes).await.unwrap();
+        let hint = Control::GroupChanged { group, seq };
+        self.bus.publish_control(hint).await.unwrap();
+    }
+
+    /// How presence has somebody.
+    pub(crate) async fn state_of(&self, user: UserId) -> PresenceState {
+        let states = self.backends.presence.states(&[user]).await;
+        states.unwrap()[0].state
     }
 
     pub(crate) async fn revoke(&self, who: &Principal) {

@@ -15,6 +15,7 @@ mod flapping;
 mod framing;
 mod harness;
 mod polls;
+mod presence;
 mod slow;
 mod stream;
 mod tapped_bus;

@@ -1,10 +1,11 @@
 //! What a client that does not read gets, and what it does not do to others.
 
 use serde_json::Value;
-use tidings_common::domain::ChannelId;
+use tidings_common::bus::{Announcement, Audience, Bus as _, Payload};
+use tidings_common::domain::{ChannelId, Ephemeral, UserId};
 
 use crate::clients::RawClient;
-use crate::harness::{Server, until};
+use crate::harness::{Server, now, until};
 
 const SMALL: [(&str, &str); 2] = [("WS__MAILBOX_BYTES", "16384"), ("WS__MAILBOX_DELTAS", "50")];
 const RESUMES: &str = r#"tidings_ws_resumes_total{reason="slow"}"#;
@@ -71,6 +72,58 @@ async fn a_client_whose_socket_is_stuck_is_closed_at_the_write_deadline() {
     }
     server.metric_becomes(TOO_SLOW, 1.0).await;
     server.metric_becomes("tidings_ws_connections", 0.0).await;
+    server.stop().await;
+}
+
+/// Who types is told as long as there is room, and is no reason to tell anybody to sync.
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_who_types_and_nothing_else() {
+    let patient = ("WS__WRITE_DEADLINE_MS", "120000");
+    let server = Server::with(&[SMALL[0], SMALL[1], patient]).await;
+    let who = server.login();
+    let mut slow = RawClient::connect(&server, &who, Some(4096)).await;
+    let channel = ChannelId::generate();
+    let typing = Announcement {
+        payload: Payload::Ephemeral {
+            at: now(),
+            actor: None,
+            what: Ephemeral::Typing {
+                channel,
+                user: UserId::generate(),
+            },
+        },
+        audience: Audience::Users(vec![who.user]),
+        trace: None,
+    };
+    // More than what the kernel takes of it, which is some megabytes.
+    let all_at_once = vec![typing; 1_000];
+    for published in 1..=60 {
+        server.bus.publish(&all_at_once).await;
+        until("the hub has them", || async {
+            server.metric("tidings_ws_deliveries_total") == Some(f64::from(published) * 1_000.0)
+        })
+        .await;
+    }
+    server.publish(channel, 1, 1, &[who.user]).await;
+    let (mut typed, mut others) = (0, Vec::new());
+    while others.last().is_none_or(|frame: &Value| frame["seq"] != 1) {
+        let (opcode, payload) = slow.read_frame().await.unwrap();
+        if opcode != 1 {
+            continue;
+        }
+        for frame in frames(std::str::from_utf8(&payload).unwrap()) {
+            if frame["kind"] == "typing" {
+                assert!(frame["seq"].is_null(), "{frame}");
+                typed += 1;
+            } else {
+                others.push(frame);
+            }
+        }
+    }
+    assert!((1..60_000).contains(&typed), "{typed}");
+    let kinds: Vec<_> = others.iter().map(|frame| &frame["type"]).collect();
+    assert_eq!(kinds, ["hello", "delta"]);
+    assert_eq!(server.metric(RESUMES), Some(0.0));
     server.stop().await;
 }
 

@@ -24,6 +24,7 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         for rest in [
             "",
             "/members",
+            "/presence",
             "/bans",
             "/bans/{user}",
             "/invites",
@@ -85,6 +86,8 @@ async fn unknown_ids_and_ids_of_others() -> Result<()> {
         let delete = format!("{path}/messages/1");
         cases.push(Case::new(Method::DELETE, &delete, 404, "not_found"));
         cases.push(Case::get(&format!("{path}/pins"), 404, "not_found"));
+        let typing = format!("{path}/typing");
+        cases.push(Case::new(Method::POST, &typing, 404, "not_found"));
         cases.push(Case::get(&format!("{path}/buckets/0"), 404, "not_found"));
         let compare = format!("{path}/buckets/compare");
         let compare = Case::new(Method::POST, &compare, 404, "not_found");

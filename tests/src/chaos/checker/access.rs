@@ -102,7 +102,7 @@ fn read_leaks(case: &Case<'_>, read: &Read) -> Option<Finding> {
 }
 
 /// An absence that lasted all the time between two moments, whatever was on its way.
-fn certain_absence<'a>(
+pub(super) fn certain_absence<'a>(
     case: &'a Case<'_>,
     user: &str,
     stream: &str,

@@ -5,6 +5,7 @@
 
 mod access;
 mod contents;
+mod ephemerals;
 mod leases;
 mod log;
 mod marks;
@@ -140,6 +141,7 @@ pub fn check(history: &History, truth: &Truth) -> (Vec<Finding>, Delays) {
     findings.extend(state::log_is_state(&case, truth));
     findings.extend(marks::follow_from_the_log(&case, truth));
     findings.extend(access::only_members(&case));
+    findings.extend(ephemerals::typing_stays_among_members(&case));
     findings.extend(roles::suffice(&case));
     findings.extend(moderation::the_banned_stay_out(&case));
     findings.extend(moderation::the_muted_are_silent(&case));

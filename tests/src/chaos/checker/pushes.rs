@@ -141,7 +141,8 @@ fn connected(device: &DeviceHistory) -> Vec<(Moment, Moment)> {
             | Event::Applied(_)
             | Event::TakenUp { .. }
             | Event::Reset { .. }
-            | Event::Gone { .. } => {}
+            | Event::Gone { .. }
+            | Event::Typing { .. } => {}
         }
     }
     spans.extend(since.map(|since| (since, Moment::MAX)));

@@ -72,12 +72,12 @@ impl Codec {
                 let mut headers = self.headers_of(envelope);
                 headers.insert("group".into(), text(group));
                 headers.insert("gv".into(), number(*gv));
-                vec![Message {
-                    exchange: self.topology.broadcast(),
-                    routing_key: "".into(),
-                    properties: properties(kind, envelope, headers),
-                    body: envelope.body.clone(),
-                }]
+                vec![self.broadcast(kind, envelope, headers)]
+            }
+            Recipients::Watchers(user) => {
+                let mut headers = self.headers_of(envelope);
+                headers.insert("watched".into(), text(user));
+                vec![self.broadcast(kind, envelope, headers)]
             }
             Recipients::Users(users) => self
                 .by_exchange(users)
@@ -93,6 +93,16 @@ impl Codec {
                     body: envelope.body.clone(),
                 })
                 .collect(),
+        }
+    }
+
+    /// To every server.
+    fn broadcast(&self, kind: &str, envelope: &Envelope, headers: FieldTable) -> Message {
+        Message {
+            exchange: self.topology.broadcast(),
+            routing_key: "".into(),
+            properties: properties(kind, envelope, headers),
+            body: envelope.body.clone(),
         }
     }
 
@@ -275,6 +285,9 @@ impl Headers<'_> {
     }
 
     fn recipients(&self) -> Result<Recipients, Unusable> {
+        if let Some(user) = self.parsed("watched") {
+            return Ok(Recipients::Watchers(user));
+        }
         let Some(to) = self.bytes("to") else {
             let group: GroupId = self.parsed("group").ok_or(Unusable::Header("to"))?;
             let gv = self.seq("gv")?;

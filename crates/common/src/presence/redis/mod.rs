@@ -1,10 +1,12 @@
 //! Presence in Redis, shared by the processes of an installation.
 //!
 //! Connections are made when they are needed and looked at before they are used, so a Redis
-//! that was away is reached at the first call after its return. Every key has a life of its
-//! own; losing all of them costs a second use of tickets made in the last 30 s, a push
-//! notification too many, and those who edit their leases. Nothing outside this module knows Redis.
+//! that was away is reached at the first call after its return. Keys have a life of their own,
+//! or that of a server; losing all of them costs a second use of tickets made in the last 30 s, a
+//! push notification too many, those who edit their leases, and for some seconds who is there.
+//! Nothing outside this module knows Redis.
 
+mod liveness;
 #[cfg(test)]
 mod tests;
 

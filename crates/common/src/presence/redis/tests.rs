@@ -14,8 +14,10 @@ use uuid::Uuid;
 
 use super::super::contract::presence_contract;
 use super::{ACKS_KEPT, CLOCK_MARGIN, CONNECTIONS, RedisPresence};
-use crate::domain::{Cursor, GroupId, SessionId, StreamId, Timestamp, UserId};
-use crate::presence::{Acks as _, Claim, Grant, Leases as _, Presence, Tickets as _};
+use crate::domain::{Activity, Cursor, GroupId, ServerId, SessionId, StreamId, Timestamp, UserId};
+use crate::presence::{
+    Acks as _, Claim, Grant, Hold, Leases as _, Liveness as _, Presence, Tickets as _,
+};
 
 const LIFETIME: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -58,7 +60,7 @@ fn claim(session: SessionId) -> Claim {
 }
 
 #[tokio::test]
-async fn every_key_has_a_life_and_the_prefix() {
+async fn every_key_of_a_session_has_a_life_and_the_prefix() {
     let Some(presence) = shared() else { return };
     let session = SessionId::generate();
     let cursor = Cursor::from([(StreamId::User(UserId::generate()), 4)]);
@@ -70,9 +72,7 @@ async fn every_key_has_a_life_and_the_prefix() {
         .await
         .unwrap();
 
-    let mut keys = cmd("KEYS");
-    keys.arg(format!("{}:*", presence.prefix));
-    let keys: Vec<String> = presence.call(keys).await.unwrap();
+    let keys = keys(&presence).await;
     assert_eq!(keys.len(), 3, "{keys:?}");
     for key in keys {
         let most = if key.contains(":ticket:") {
@@ -88,6 +88,59 @@ async fn every_key_has_a_life_and_the_prefix() {
         assert!(life <= most, "{key}: {life:?}");
         assert!(life > most - DEADLINE, "{key}: {life:?}");
     }
+}
+
+async fn keys(presence: &RedisPresence) -> Vec<String> {
+    let mut keys = cmd("KEYS");
+    keys.arg(format!("{}:*", presence.prefix));
+    let mut keys: Vec<String> = presence.call(keys).await.unwrap();
+    keys.sort_unstable();
+    keys
+}
+
+/// In seconds; -1: it has none.
+async fn life(presence: &RedisPresence, key: &str) -> i64 {
+    let mut life = cmd("TTL");
+    life.arg(format!("{}:{key}", presence.prefix));
+    presence.call(life).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_kept_of_who_is_there_goes_with_the_servers() {
+    let Some(presence) = shared() else { return };
+    let (server, user) = (ServerId::generate(), UserId::generate());
+    let lifetime = Duration::from_secs(20);
+    presence.begin(server, lifetime).await.unwrap();
+    let record = async |activity| {
+        let hold = Hold {
+            user,
+            activity,
+            left_ago: Duration::ZERO,
+        };
+        presence.hold(server, &[hold]).await.unwrap().unwrap();
+    };
+    record(Some(Activity::Active)).await;
+    let name = |what: &str| format!("{}:{what}", presence.prefix);
+    let (of_server, of_user) = (format!("server:{server}"), format!("user:{user}"));
+    let held = format!("held:{server}");
+    let mut expected = [&held, &of_server, "servers", &of_user].map(name);
+    expected.sort_unstable();
+    assert_eq!(keys(&presence).await, expected);
+    assert!((15..=20).contains(&life(&presence, &of_server).await));
+    assert_eq!(life(&presence, &of_user).await, -1);
+
+    record(None).await;
+    let month = life(&presence, &of_user).await;
+    assert!((29 * 86_400..=30 * 86_400).contains(&month), "{month}");
+    record(Some(Activity::Away)).await;
+    assert_eq!(life(&presence, &of_user).await, -1);
+
+    let mut dies = cmd("DEL");
+    dies.arg(name(&of_server));
+    let _: i64 = presence.call(dies).await.unwrap();
+    presence.bury(10).await.unwrap();
+    assert_eq!(keys(&presence).await, [name(&of_user)]);
+    assert!(life(&presence, &of_user).await > 0);
 }
 
 #[tokio::test]

@@ -455,3 +455,30 @@ pub(in crate::store) async fn acquaintances_are_named_once(store: Arc<dyn Store>
     assert_eq!(found(users[0], 9).await, []);
     assert_eq!(found(users[1], 9).await, users[2..4]);
 }
+
+pub(in crate::store) async fn who_shares_a_group_is_told_from_others(store: Arc<dyn Store>) {
+    let users = users(5);
+    let (first, _) = Example::create(&*store, &users[..3]).await;
+    let (second, _) = Example::create(&*store, &users[1..4]).await;
+    let shared = async |user, others: &[UserId]| {
+        let mut found = store.shared_groups(user, others).await.unwrap();
+        found.sort_unstable();
+        found
+    };
+    let twice = [&users[..], &users[..]].concat();
+    let of_first: Vec<_> = users[..3].iter().map(|user| (*user, first.id)).collect();
+    assert_eq!(shared(users[0], &twice).await, of_first);
+    assert_eq!(shared(users[3], &users[..2]).await, [(users[1], second.id)]);
+    // In two groups with somebody: one of them is named.
+    assert_eq!(shared(users[1], &users[2..3]).await.len(), 1);
+    assert_eq!(shared(users[4], &users).await, [], "in no group");
+    assert_eq!(shared(users[0], &[]).await, []);
+    first
+        .commit(&*store, Change::MemberRemoved { user: users[0] })
+        .await;
+    assert_eq!(shared(users[0], &users).await, []);
+    assert_eq!(shared(users[1], &users[..1]).await, []);
+    second.commit(&*store, Change::GroupDeleted).await;
+    assert_eq!(shared(users[3], &users).await, []);
+    assert_eq!(shared(users[1], &users[2..]).await, [(users[2], first.id)]);
+}

@@ -112,6 +112,7 @@ macro_rules! store_contract {
                 members_come_in_pages
                 memberships_come_in_pages
                 acquaintances_are_named_once
+                who_shares_a_group_is_told_from_others
             }
             moderation {
                 a_ban_removes_and_stays_until_taken_back

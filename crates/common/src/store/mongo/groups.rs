@@ -267,6 +267,29 @@ pub(super) async fn streams_of(
     Ok(streams)
 }
 
+pub(super) async fn shared_groups(
+    database: &Database,
+    user: UserId,
+    others: &[UserId],
+) -> Result<Vec<(UserId, GroupId)>, Failure> {
+    let own: BTreeSet<GroupId> = groups_of(database, user).await?.into_iter().collect();
+    // By the user and not by both: with hundreds of each, seeking every pair would cost more.
+    let cursor = database
+        .collection::<RawDocumentBuf>(MEMBERS)
+        .find(doc! { "user": { "$in": find::ids(others, UserId::as_bytes) }, "removed": false })
+        .projection(doc! { "_id": 0, "user": 1, "group": 1 })
+        .max_time(PATIENCE)
+        .await?;
+    let decode = |stored: &RawDocument| {
+        let user = UserId::from_bytes(field::bytes(stored, "user")?);
+        Ok((user, group_id(stored, "group")?))
+    };
+    let parts = find::all(cursor, decode).await?.into_iter();
+    let shared: BTreeMap<UserId, GroupId> =
+        parts.filter(|(_, group)| own.contains(group)).collect();
+    Ok(shared.into_iter().collect())
+}
+
 pub(super) async fn acquaintances(
     database: &Database,
     user: UserId,

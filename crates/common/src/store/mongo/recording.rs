@@ -249,6 +249,8 @@ async fn exercise_reads(store: &dyn Store, user: UserId, group: GroupId, channel
     assert_eq!(store.group_counts(&[user]).await.unwrap(), [1]);
     assert_eq!(store.streams_of(user).await.unwrap().len(), 2);
     assert_eq!(store.acquaintances(user, 9).await.unwrap().len(), 2);
+    let shared = store.shared_groups(user, &[user]).await.unwrap();
+    assert_eq!(shared, [(user, group)]);
     for below in [false, true] {
         fn window<T>(below: bool, bound: T) -> IdWindow<T> {
             if below {

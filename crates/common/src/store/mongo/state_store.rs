@@ -206,6 +206,15 @@ impl StateStore for MongoStore {
         call!(self.read: |database| moderation::invites(database, group, window, limit))
     }
 
+    async fn shared_groups(
+        &self,
+        user: UserId,
+        others: &[UserId],
+    ) -> Result<Vec<(UserId, GroupId)>, StoreError> {
+        let others = others.to_vec();
+        call!(self.read: |database| groups::shared_groups(database, user, &others))
+    }
+
     async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError> {
         call!(self.read: |database| groups::acquaintances(database, user, limit))
     }

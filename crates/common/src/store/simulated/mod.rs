@@ -188,6 +188,7 @@ through! {
     read bans(group: GroupId, window: IdWindow<UserId>, limit: usize) -> Vec<Ban>;
     read invite(invite: InviteId) -> Option<Invite>;
     read invites(group: GroupId, window: IdWindow<InviteId>, limit: usize) -> Vec<Invite>;
+    read shared_groups(user: UserId, others: &[UserId]) -> Vec<(UserId, GroupId)>;
     read acquaintances(user: UserId, limit: usize) -> Vec<UserId>;
 }
 

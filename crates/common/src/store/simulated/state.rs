@@ -266,6 +266,18 @@ impl State {
         windowed(all, window, limit)
     }
 
+    pub(crate) fn shared_groups(&self, user: UserId, others: &[UserId]) -> Vec<(UserId, GroupId)> {
+        let shared: BTreeMap<UserId, GroupId> = self
+            .memberships_of(user)
+            .flat_map(|found| {
+                let members = self.members_of(found.group);
+                members.map(move |(other, _)| (other, found.group))
+            })
+            .filter(|(other, _)| others.contains(other))
+            .collect();
+        shared.into_iter().collect()
+    }
+
     pub(crate) fn acquaintances(&self, user: UserId, limit: usize) -> Vec<UserId> {
         let mut others: Vec<UserId> = self
             .memberships_of(user)

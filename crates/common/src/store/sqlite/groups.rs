@@ -1,6 +1,6 @@
 //! Reading groups, memberships and channels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -206,6 +206,27 @@ pub(super) fn streams_of(connection: &Connection, user: UserId) -> Result<Vec<St
     streams.sort_unstable();
     streams.dedup();
     Ok(streams)
+}
+
+pub(super) const SHARED: &str = "SELECT m.grp
+    FROM members m JOIN groups g ON g.id = m.grp JOIN members o ON o.grp = m.grp
+    WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0
+    AND o.user = ?2 AND o.removed = 0 LIMIT 1";
+
+pub(super) fn shared_groups(
+    connection: &Connection,
+    user: UserId,
+    others: &[UserId],
+) -> Result<Vec<(UserId, GroupId)>, Failure> {
+    let mut statement = connection.prepare_cached(SHARED)?;
+    let mut shared = Vec::new();
+    for other in others.iter().collect::<BTreeSet<_>>() {
+        let mut rows = statement.query([user.as_bytes(), other.as_bytes()])?;
+        if let Some(row) = rows.next()? {
+            shared.push((*other, GroupId::from_bytes(row.get(0)?)));
+        }
+    }
+    Ok(shared)
 }
 
 pub(super) const ACQUAINTANCES: &str = "SELECT DISTINCT o.user

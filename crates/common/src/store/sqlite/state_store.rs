@@ -225,6 +225,16 @@ impl StateStore for SqliteStore {
             .await
     }
 
+    async fn shared_groups(
+        &self,
+        user: UserId,
+        others: &[UserId],
+    ) -> Result<Vec<(UserId, GroupId)>, StoreError> {
+        let others = others.to_vec();
+        self.read(move |connection| groups::shared_groups(connection, user, &others))
+            .await
+    }
+
     async fn acquaintances(&self, user: UserId, limit: usize) -> Result<Vec<UserId>, StoreError> {
         self.read(move |connection| groups::acquaintances(connection, user, limit))
             .await

@@ -387,6 +387,7 @@ fn queries_take_their_index() {
         (groups::memberships_sql(Direction::Down), "members_of"),
         (groups::STREAMS.to_owned(), "members_of"),
         (groups::ACQUAINTANCES.to_owned(), "members_of"),
+        (groups::SHARED.to_owned(), "members_of"),
         (reading::MARK.to_owned(), "PRIMARY KEY"),
         (reading::BEGUN.to_owned(), "PRIMARY KEY"),
         (reading::PLACE.to_owned(), "entries_position"),

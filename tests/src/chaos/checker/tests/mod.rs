@@ -2,6 +2,7 @@
 //! must leave alone.
 
 mod delivery;
+mod ephemerals;
 mod leases;
 mod marks;
 mod moderation;
