@@ -48,8 +48,8 @@ async fn take_part(actor: &mut Actor) {
         68..71 => pin(actor, channel).await,
         71..83 => read(actor, group, channel).await,
         83..87 => mark_read(actor, channel).await,
-        87..89 => rename_group(actor, group).await,
-        89 => edit_group(actor, group, false).await,
+        87 => rename_group(actor, group).await,
+        88..90 => edit_group(actor, group, false).await,
         90..92 => {
             let change = Change::Remove { group, user };
             actor.perform(change).await;
@@ -73,8 +73,8 @@ async fn govern(actor: &mut Actor) {
     match actor.random.u8(..100) {
         0..35 => put_member(actor, group).await,
         35..48 => remove_member(actor, group).await,
-        48..54 => rename_group(actor, group).await,
-        54..58 => edit_group(actor, group, true).await,
+        48..52 => rename_group(actor, group).await,
+        52..58 => edit_group(actor, group, true).await,
         58..66 => create_channel(actor, group).await,
         66..76 => rename_channel(actor, group, channel).await,
         76..80 => delete_channel(actor, group, channel).await,
