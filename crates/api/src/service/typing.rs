@@ -40,11 +40,19 @@ impl Typing {
 
     /// Tells the other members of a group that is not large. That they hear of it is not certain.
     pub(crate) async fn start(&self, who: UserId, channel: ChannelId) -> Result<(), ServiceError> {
-        let group = self.group_now(channel).await?;
-        let group = group.ok_or(ServiceError::NotFound)?;
-        group.channel_for(who, channel)?;
         let now = self.context.clock.now();
-        group.permit_at(who, Action::Type, now)?;
+        let permitted = |group: &Group| {
+            group.channel_for(who, channel)?;
+            group.permit_at(who, Action::Type, now).map(|_| ())
+        };
+        let group = self.group_now(channel).await?;
+        let mut group = group.ok_or(ServiceError::NotFound)?;
+        if permitted(&group).is_err() {
+            // What a cached one refuses may have been granted since.
+            let fresh = self.context.log.groups().fresh(group.id).await?;
+            group = fresh.ok_or(ServiceError::NotFound)?;
+            permitted(&group)?;
+        }
         let others: Vec<UserId> = group
             .members
             .keys()

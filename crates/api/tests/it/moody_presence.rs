@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidings_common::domain::{Cursor, SessionId, StreamId};
+use tidings_common::domain::{Cursor, ServerId, SessionId, StreamId, UserId, UserPresence};
 use tidings_common::presence::{
-    Acks, Claim, Grant, Holding, Leases, Presence, PresenceError, Tickets,
+    Acks, Buried, Claim, Grant, Hold, Holding, Leases, Liveness, Presence, PresenceError, Recorded,
+    Tickets,
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -108,6 +109,38 @@ impl Leases for MoodyPresence {
     async fn give_back(&self, stream: StreamId, session: SessionId) -> Result<(), PresenceError> {
         self.check()?;
         self.presence.give_back(stream, session).await
+    }
+}
+
+#[async_trait]
+impl Liveness for MoodyPresence {
+    async fn begin(&self, server: ServerId, lifetime: Duration) -> Result<(), PresenceError> {
+        self.check()?;
+        self.presence.begin(server, lifetime).await
+    }
+
+    async fn renew(&self, server: ServerId, lifetime: Duration) -> Result<bool, PresenceError> {
+        self.check()?;
+        self.presence.renew(server, lifetime).await
+    }
+
+    async fn hold(
+        &self,
+        server: ServerId,
+        holds: &[Hold],
+    ) -> Result<Option<Vec<Recorded>>, PresenceError> {
+        self.check()?;
+        self.presence.hold(server, holds).await
+    }
+
+    async fn states(&self, users: &[UserId]) -> Result<Vec<UserPresence>, PresenceError> {
+        self.check()?;
+        self.presence.states(users).await
+    }
+
+    async fn bury(&self, limit: usize) -> Result<Buried, PresenceError> {
+        self.check()?;
+        self.presence.bury(limit).await
     }
 }
 

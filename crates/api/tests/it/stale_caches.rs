@@ -73,6 +73,7 @@ fn decided_by(action: Action) -> By {
         | Action::Unreact
         | Action::Pin
         | Action::Unpin
+        | Action::Type
         | Action::PreviewInvite => By::Cache,
         Action::Read
         | Action::UpdateGroup
@@ -271,6 +272,11 @@ impl World {
             Action::Unreact => ("DELETE", reaction, Value::Null),
             Action::Pin => ("PUT", pin, json!({})),
             Action::Unpin => ("DELETE", pin, Value::Null),
+            Action::Type => (
+                "POST",
+                self.messages.replace("/messages", "/typing"),
+                Value::Null,
+            ),
             Action::PreviewInvite => ("GET", self.invite.clone(), Value::Null),
             Action::Read => ("GET", self.group.clone(), Value::Null),
             Action::UpdateGroup => ("PATCH", self.group.clone(), name),
