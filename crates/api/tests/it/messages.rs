@@ -145,6 +145,40 @@ async fn a_replay_is_answered_even_to_somebody_who_was_removed_since() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_shows_nothing_later_to_somebody_who_was_removed_since() {
+    let server = Server::start().await;
+    let ada = server.person("ada").await;
+    let bob = server.person("bob").await;
+    let (group, channel) = ada.group(&[&bob]).await;
+    let path = format!("/v1/channels/{channel}/messages");
+    ada.say(&channel, "before").await;
+    let reply = json!({"content": "I was here", "reply_to": 1});
+    bob.keyed("reply", "POST", &path, reply.clone(), 201).await;
+    let reaction = format!("{path}/1/reactions/ok");
+    bob.keyed("react", "PUT", &reaction, json!({}), 200).await;
+    let edit = json!({"content": "I am here"});
+    let own = format!("{path}/2");
+    bob.keyed("edit", "PATCH", &own, edit.clone(), 200).await;
+    let member = format!("/v1/groups/{group}/members/{}", bob.id);
+    ada.call("DELETE", &member, 204).await;
+    let after = json!({"content": "after"});
+    ada.send("PATCH", &format!("{path}/1"), after, 200).await;
+    ada.call("PUT", &format!("{path}/2/pin"), 200).await;
+    ada.call("PUT", &format!("{path}/2/reactions/ok"), 200)
+        .await;
+
+    bob.keyed("react", "PUT", &reaction, json!({}), 404).await;
+    bob.keyed("edit", "PATCH", &own, edit, 404).await;
+    let (told, replayed) = bob.keyed("reply", "POST", &path, reply, 201).await;
+    assert!(replayed);
+    assert_eq!((&told["seq"], &told["reply_to"]), (&json!(2), &json!(1)));
+    assert_eq!(told["quoted"], Value::Null, "{told}");
+    assert_eq!(told["reactions"], json!([]), "{told}");
+    assert_eq!(told["pinned"], false, "{told}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_senders_at_once_leave_no_hole() {
     let server = Server::start().await;
     let ada = server.person("ada").await;
