@@ -30,8 +30,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Bans, Buckets, Channels, Context, Groups, Invites, Members, Messages, Mutes,
-    Passwords, Pins, Reactions, Sessions, Tickets,
+    Accounts, Bans, Buckets, Channels, Context, DefaultGroups, Groups, Invites, Members, Messages,
+    Mutes, Passwords, Pins, Reactions, Sessions, Tickets,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -101,10 +101,11 @@ impl Api {
             realtime_url: config.ws.public_url.clone(),
         };
         let passwords = Arc::new(Passwords::new(&config.auth)?);
+        let default_groups = DefaultGroups::new(context.clone(), config.default_groups.clone());
         let (store, applied) = (backends.store.clone(), context.log.applied().clone());
         let sync = Sync::new(store, applied, backends.meta.epoch);
         Ok(Self {
-            state: Data::new(ApiState::new(&context, &passwords, sync)),
+            state: Data::new(ApiState::new(&context, &passwords, default_groups, sync)),
             authenticator: Data::new(Authenticator::new(keys, clock.clone(), revocations)),
             body_limit: BodyLimit(config.limits.body_bytes),
             openapi: Arc::new(openapi::document()),
@@ -143,11 +144,16 @@ impl Api {
 }
 
 impl ApiState {
-    fn new(context: &Context, passwords: &Arc<Passwords>, sync: Sync) -> Self {
+    fn new(
+        context: &Context,
+        passwords: &Arc<Passwords>,
+        default_groups: DefaultGroups,
+        sync: Sync,
+    ) -> Self {
         let context = || context.clone();
         Self {
-            accounts: Accounts::new(context(), passwords.clone()),
-            sessions: Sessions::new(context(), passwords.clone()),
+            accounts: Accounts::new(context(), passwords.clone(), default_groups.clone()),
+            sessions: Sessions::new(context(), passwords.clone(), default_groups),
             groups: Groups::new(context()),
             members: Members::new(context()),
             mutes: Mutes::new(context()),

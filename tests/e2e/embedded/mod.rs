@@ -18,12 +18,16 @@ mod buckets;
 mod chat;
 #[path = "../shared/crash.rs"]
 mod crash;
+#[path = "../shared/default_groups.rs"]
+mod default_groups;
 #[path = "../shared/event_streams.rs"]
 mod event_streams;
 #[path = "../shared/hopping.rs"]
 mod hopping;
 #[path = "../shared/idempotency.rs"]
 mod idempotency;
+#[path = "../shared/large.rs"]
+mod large;
 #[path = "../shared/lifecycle.rs"]
 mod lifecycle;
 #[path = "../shared/marks.rs"]

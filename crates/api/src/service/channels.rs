@@ -152,7 +152,7 @@ impl Channels {
     ) -> Result<Done<ChannelAtHead>, ServiceError> {
         let Committed { entry, replayed } = committed;
         let who = entry.actor;
-        let state = self.context.store.group(group).await?;
+        let state = self.context.store.group_for(group, who.as_slice()).await?;
         let visible = state.and_then(|state| {
             let visible = who.and_then(|who| state.channel_for(who, channel).ok());
             visible.cloned()

@@ -11,7 +11,7 @@ use super::appender::Appenders;
 use super::applied::Applied;
 use super::groups::Groups;
 use crate::domain::{
-    Change, ChannelId, Entry, GroupId, Head, Key, Seq, SessionId, StreamId, UserId,
+    Change, ChannelId, Entry, Group, GroupId, Head, Key, Seq, SessionId, StreamId, UserId,
 };
 use crate::store::{Store, StoreError};
 
@@ -35,11 +35,12 @@ pub(super) enum Incomplete {
 impl Completion {
     pub(super) fn new(
         store: Arc<dyn Store>,
+        fanout_limit: u64,
         groups: Arc<Groups>,
         appenders: Weak<Appenders>,
     ) -> Self {
         Self {
-            applied: Arc::new(Applied::new(store.clone())),
+            applied: Arc::new(Applied::new(store.clone(), fanout_limit)),
             store,
             groups,
             appenders,
@@ -101,10 +102,17 @@ impl Completion {
     /// the change where that is completed late: its recipients are the members of now, in
     /// channels too that are younger than the change.
     async fn fence(&self, entry: &Entry, group: GroupId, again: bool) -> Result<(), AppendError> {
-        let state = self.store.group(group).await.map_err(|error| {
+        let state = self.store.group_for(group, &[]).await.map_err(|error| {
             tracing::warn!(group.id = %group, error = &error as &dyn std::error::Error, "the channels to fence could not be read");
             AppendError::Unavailable
         })?;
+        // Of a large group everybody's servers find out themselves who has come. The first who is
+        // one too many still has a fence: whoever is behind it knows that the group is large.
+        if let (Change::MemberAdded { .. }, Some(state)) = (&entry.change, &state)
+            && self.is_known_to_be_large(state, entry.seq).await?
+        {
+            return Ok(());
+        }
         let gv = state.iter().map(|state| state.applied).max();
         let gv = gv.unwrap_or_default().max(entry.seq);
         let there = state
@@ -121,6 +129,23 @@ impl Completion {
             self.append_derived(entry, StreamId::Channel(channel), fence, again)
         });
         try_join_all(fences).await.map(|_| ())
+    }
+
+    /// Whether whoever appends to a channel of the group knows that it is large, and was so before
+    /// the entry `seq`: the fence of the entry with which it became that is in, as is that of
+    /// every entry which is pending no more.
+    async fn is_known_to_be_large(&self, group: &Group, seq: Seq) -> Result<bool, AppendError> {
+        let turned = group.size.turned;
+        if !group.size.large || turned >= seq {
+            return Ok(false);
+        }
+        let stream = StreamId::Group(group.id);
+        let pending = self.store.pending_in(stream, turned.saturating_sub(1), 1);
+        let pending = pending.await.map_err(|error| {
+            tracing::warn!(group.id = %group.id, error = &error as &dyn std::error::Error, "it could not be read whether a fence is needed");
+            AppendError::Unavailable
+        })?;
+        Ok(pending.first().is_none_or(|entry| entry.seq != turned))
     }
 
     /// Boxed, because appending completes entries and completing them appends.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::contract::log_contract;
 use super::groups::Groups;
-use crate::domain::{Group, GroupId, GroupKind, Seq, Timestamp};
+use crate::domain::{Group, GroupId, GroupKind, Seq, Size, Timestamp};
 use crate::store::{SqliteStore, Store};
 
 /// A folder that goes with the test.
@@ -34,6 +34,7 @@ fn group(id: GroupId, applied: Seq) -> Arc<Group> {
         version: 1,
         applied,
         deleted: false,
+        size: Size::default(),
         members: [].into(),
         channels: [].into(),
     })
@@ -48,7 +49,7 @@ async fn a_group_that_was_read_before_a_hint_is_not_kept() {
         (None, 1, true),
         (Some(Seq::MAX), 2, false),
     ] {
-        let groups = Groups::new(store.clone());
+        let groups = Groups::new(store.clone(), super::testing::FANOUT_LIMIT);
         let id = GroupId::generate();
         let reading = groups.begin_reading(id);
         let slower = groups.begin_reading(id);

@@ -314,7 +314,7 @@ impl From<Membership> for Group {
             name: membership.name,
             version: membership.version,
             role: membership.role.as_str(),
-            member_count: membership.member_count,
+            member_count: membership.size.members,
             channels: channels.collect(),
             created_at: membership.created_at.to_string(),
         }

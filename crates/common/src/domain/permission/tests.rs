@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::GroupId;
+use crate::domain::{GroupId, Size};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/permissions.md");
 
@@ -72,6 +72,7 @@ fn group(kind: GroupKind, members: &[(UserId, Role)]) -> Group {
         version: 1,
         applied: 1,
         deleted: false,
+        size: Size::default(),
         members: members.collect(),
         channels: BTreeMap::new(),
     }

@@ -160,6 +160,8 @@ const LATER_COLUMNS: &[(&str, &str, &str)] = &[
     ("members", "banned_at", "INTEGER"),
     ("members", "banned_by", "BLOB"),
     ("channels", "slow_mode_secs", "INTEGER NOT NULL DEFAULT 0"),
+    ("groups", "large", "INTEGER NOT NULL DEFAULT 0"),
+    ("groups", "turned", "INTEGER NOT NULL DEFAULT 0"),
 ];
 
 /// The writing connection, with the tables in place.
