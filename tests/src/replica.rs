@@ -282,10 +282,13 @@ impl Replica {
     fn apply_waiting(&mut self, stream: &str) -> Result<()> {
         while let Some(position) = self.cursor.get(stream).copied()
             && let Some(waiting) = self.waiting.get_mut(stream)
-            && let Some(next) = waiting.first_entry()
-            && next.get().first <= position + 1
+            // One that waits may stand before a run that it is part of.
+            && let Some(seq) = waiting
+                .values()
+                .find(|delta| delta.first <= position + 1)
+                .map(|delta| delta.seq)
+            && let Some(delta) = waiting.remove(&seq)
         {
-            let delta = next.remove();
             if delta.seq > position {
                 self.apply(delta)?;
             }
@@ -517,6 +520,17 @@ mod tests {
         replica.refreshed("g:2", Some(part("newer")));
         assert!(replica.is_fresh());
         assert_eq!(replica.view.groups["2"].name, "newer");
+    }
+
+    #[test]
+    fn a_run_closes_the_gap_before_what_waits_and_is_part_of_it() {
+        let mut replica = replica(3);
+        assert_eq!(replica.offer(delta(5)).unwrap(), Offered::Gap);
+        let mut run = delta(7);
+        run.first = 4;
+        assert_eq!(replica.offer(run).unwrap(), Offered::Applied);
+        assert_eq!(replica.cursor["c:1"], 7);
+        assert!(replica.gaps().is_empty());
     }
 
     #[test]

@@ -355,3 +355,80 @@ async fn comings_and_goings_are_told_every_five_seconds_at_most() -> Result<()> 
     );
     Ok(())
 }
+
+mod long {
+    use std::time::Instant;
+
+    use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+    use super::*;
+
+    const MEMBERS: usize = 20_000;
+    const STEP: usize = 2_000;
+    const AT_ONCE: usize = 16;
+
+    /// Prints how many join each second, by how many there are.
+    #[tokio::test]
+    async fn twenty_thousand_join_at_a_rate_that_does_not_fall() -> Result<()> {
+        let server = started!(System::with(&[("telemetry.log_filter", "warn")]).await);
+        let owner = server.user("owner").await?;
+        let group = owner.group("Everybody", &[]).await?;
+        let apis = server.every_api();
+        let (mut rates, mut newest) = (Vec::new(), None);
+        for step in 0..MEMBERS / STEP {
+            let numbers = step * STEP..(step + 1) * STEP;
+            let registering = stream::iter(numbers).map(|number| register(&apis, number));
+            let ids: Vec<String> = registering.buffered(AT_ONCE).try_collect().await?;
+            let begun = Instant::now();
+            let joining = stream::iter(ids.iter().enumerate()).map(|(number, id)| {
+                let owner = owner.at(&apis[number % apis.len()]);
+                let path = format!("/v1/groups/{}/members/{id}", group.id);
+                async move { owner.put(&path, &json!({})).await?.ok().map(|_| ()) }
+            });
+            joining.buffered(AT_ONCE).try_collect::<()>().await?;
+            let rate = STEP as f64 / begun.elapsed().as_secs_f64();
+            eprintln!("{} members: {rate:.0} joins/s", (step + 1) * STEP);
+            rates.push(rate);
+            newest = Some(format!("member{}", (step + 1) * STEP - 1));
+        }
+        // Where each cost as much as there are members, it would fall to a tenth.
+        let (first, last) = (rates[1], rates[rates.len() - 1]);
+        ensure!(
+            last > first / 4.0,
+            "it falls from {first:.0} to {last:.0} joins/s"
+        );
+        let shown = owner.get(&format!("/v1/groups/{}", group.id)).await?.ok()?;
+        ensure!(shown["member_count"] == MEMBERS + 1, "{shown}");
+        let device = Device::start(&server.every_api()[0].login("member0").await?).await?;
+        let author = apis[0].login(&newest.context("a member")?).await?;
+        let begun = Instant::now();
+        let sent = author.send(&group.channel, "to all").await?;
+        let stream = format!("c:{}", group.channel);
+        device.reaches(&stream, number(&sent, "seq")?).await?;
+        eprintln!(
+            "a message among {MEMBERS} members took {:?}",
+            begun.elapsed()
+        );
+        let mut counted = 0;
+        let mut after = String::new();
+        loop {
+            let path = format!("/v1/groups/{}/members?limit=100{after}", group.id);
+            let page = owner.get(&path).await?.ok()?;
+            let members = items(&page, "items")?;
+            counted += members.len();
+            if page["more"] != true {
+                break;
+            }
+            let last = members.last().context("a member")?;
+            after = format!("&after={}", text(last, "user")?);
+        }
+        ensure!(counted == MEMBERS + 1, "{counted} in pages");
+        Ok(())
+    }
+
+    async fn register(apis: &[Api], number: usize) -> Result<String> {
+        let body = json!({"username": format!("member{number}"), "password": "correct horse"});
+        let created = apis[number % apis.len()].post("/v1/users", &body).await?;
+        text(&created.ok()?, "id").map(str::to_owned)
+    }
+}
