@@ -15,7 +15,7 @@
 //! The connection is a WebSocket, a stream of events, or a poll after another, as the device's
 //! [`Way`] says. A poll is a sync that waits: whatever it is answered with is taken as that is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,8 +204,8 @@ impl Device {
     pub async fn catches_up_within(&self, limit: Duration) -> Result<Replica> {
         let heads: Cursor = serde_json::from_value(self.client.heads().await?)?;
         let what = format!("at {heads:?}");
-        self.until_within(&what, limit, |record| record.replica.cursor == heads)
-            .await?;
+        let all = |record: &Record| record.replica.cursor == heads && record.replica.is_fresh();
+        self.until_within(&what, limit, all).await?;
         Ok(self.look(|record| record.replica.clone()))
     }
 
@@ -320,6 +320,7 @@ impl Link {
         let background = Duration::from_secs(number(&hello, "sync_secs")?);
 
         let mut sync = Some(self.sync(None));
+        let mut refresh = None;
         let mut agenda = Agenda::new(Instant::now(), background);
         loop {
             tokio::select! {
@@ -346,6 +347,10 @@ impl Link {
                         self.tell(Happened::Live);
                     }
                 },
+                found = next_of(&mut refresh), if refresh.is_some() => match found {
+                    Some(found) => self.take(found?)?,
+                    None => refresh = None,
+                },
                 () = tokio::time::sleep_until(agenda.whole_at), if sync.is_none() => {
                     agenda.begin_whole(Instant::now());
                     sync = Some(self.sync(None));
@@ -359,6 +364,10 @@ impl Link {
                 agenda.sync_after(now, Duration::ZERO);
             }
             agenda.note_gaps(now, sync.is_some(), !self.gaps().is_empty());
+            // Not beside a sync: of two states of a group the older would come last.
+            if sync.is_none() && refresh.is_none() {
+                refresh = self.refresh();
+            }
         }
     }
 
@@ -379,6 +388,11 @@ impl Link {
                     // Streams that it lacks are in the answer to the next poll.
                     Ok(found) => self.take(found)?,
                     Err(error) => return self.refused(error).await,
+                }
+            }
+            if let Some(mut refresh) = self.refresh() {
+                while let Some(found) = refresh.recv().await {
+                    self.take(found?)?;
                 }
             }
             wait = POLL;
@@ -491,6 +505,10 @@ impl Link {
                 }
                 Ok(())
             }
+            Found::Refreshed(stream, part) => self.change(|record| {
+                record.replica.refreshed(&stream, part.map(|part| *part));
+                Ok(())
+            }),
             Found::Gone(stream) => self.change(|record| {
                 record.replica.gone(&stream);
                 Ok(())
@@ -532,6 +550,17 @@ impl Link {
             None => self.whole(),
         };
         fetch::sync(&self.client, &self.record, sync, First::Sync)
+    }
+
+    /// Starts reading groups again whose members have changed, if there are any.
+    fn refresh(&self) -> Option<mpsc::Receiver<Result<Found>>> {
+        if self.record.borrow().replica.is_fresh() {
+            return None;
+        }
+        let mut streams = BTreeSet::new();
+        self.record
+            .send_modify(|record| streams = record.replica.begin_refreshing());
+        Some(fetch::refresh(&self.client, streams))
     }
 
     /// A sync of everything, which is yet to be asked for.

@@ -1,5 +1,6 @@
 //! What a client asks over HTTP to catch up, page by page, and reads of the state afterwards.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -26,6 +27,8 @@ pub enum Found {
         reset: bool,
     },
     Gone(String),
+    /// The state of a group was read again; None: it is gone.
+    Refreshed(String, Option<Box<Part>>),
 }
 
 /// How a sync begins.
@@ -60,6 +63,22 @@ pub fn sync(
         tokio::select! {
             () = work => {}
             () = asked.closed() => {}
+        }
+    });
+    receiver
+}
+
+/// Reads groups again whose members have changed. What it finds comes through the channel.
+pub fn refresh(client: &Client, streams: BTreeSet<String>) -> mpsc::Receiver<Result<Found>> {
+    let (found, receiver) = mpsc::channel(STEPS);
+    let client = client.clone();
+    tokio::spawn(async move {
+        for stream in streams {
+            let part = Part::fetch(&client, &stream).await;
+            let part = part.map(|part| Found::Refreshed(stream, part.map(Box::new)));
+            if found.send(part).await.is_err() {
+                return; // The connection has ended; the next one reads them.
+            }
         }
     });
     receiver

@@ -66,6 +66,10 @@ pub struct Replica {
     waiting: BTreeMap<String, BTreeMap<u64, Delta>>,
     /// Streams whose state is being read, and that have not ended since the reading began.
     reading: BTreeSet<String>,
+    /// Groups whose members have changed, no delta said how: they are to be read again; and those
+    /// of which that is under way, with the place in the cursor at its beginning.
+    stale: BTreeSet<String>,
+    refreshing: Cursor,
     /// Streams that the cursor lacks because their state is another now that the user is an admin.
     to_read: BTreeSet<String>,
 }
@@ -113,8 +117,14 @@ impl Replica {
             return Ok(Offered::Duplicate);
         }
         let waiting = self.waiting.entry(stream.clone()).or_default();
-        if waiting.insert(delta.seq, delta).is_some() {
-            self.duplicates += 1;
+        match waiting.get(&delta.seq) {
+            // Of two that end alike the longer run says more.
+            Some(held) if held.first <= delta.first => self.duplicates += 1,
+            Some(_) => {
+                self.duplicates += 1;
+                waiting.insert(delta.seq, delta);
+            }
+            None => drop(waiting.insert(delta.seq, delta)),
         }
         match position {
             None => Ok(Offered::Unknown),
@@ -170,6 +180,35 @@ impl Replica {
         Ok(())
     }
 
+    /// Whether nothing of the state waits to be read again.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.stale.is_empty() && self.refreshing.is_empty()
+    }
+
+    /// Groups whose state is to be read again.
+    pub fn begin_refreshing(&mut self) -> BTreeSet<String> {
+        let again = std::mem::take(&mut self.refreshing).into_keys();
+        let streams: BTreeSet<String> = again.chain(std::mem::take(&mut self.stale)).collect();
+        let at = |stream: &String| Some((stream.clone(), *self.cursor.get(stream)?));
+        self.refreshing = streams.iter().filter_map(at).collect();
+        streams
+    }
+
+    /// The state of a group as it was read since [`Replica::begin_refreshing`]; perhaps newer
+    /// than the cursor, which does no harm. If the cursor has moved meanwhile it may be older,
+    /// and is read once more.
+    pub fn refreshed(&mut self, stream: &str, part: Option<Part>) {
+        let (Some(before), Some(part)) = (self.refreshing.remove(stream), part) else {
+            return;
+        };
+        match self.cursor.get(stream) {
+            Some(now) if *now == before => self.view.set(stream, part),
+            Some(_) => drop(self.stale.insert(stream.to_owned())),
+            None => {}
+        }
+    }
+
     /// The server says that the stream is no longer the user's. With a group's go those of its
     /// channels, though it was perhaps asked for this one alone.
     pub fn gone(&mut self, stream: &str) {
@@ -181,6 +220,8 @@ impl Replica {
     /// What waits of it stays: its return may be among it.
     fn forget(&mut self, stream: &str) {
         self.reading.remove(stream);
+        self.stale.remove(stream);
+        self.refreshing.remove(stream);
         self.view.forget(stream);
         if self.cursor.remove(stream).is_some() {
             self.history.push(Step::Gone {
@@ -241,10 +282,13 @@ impl Replica {
     fn apply_waiting(&mut self, stream: &str) -> Result<()> {
         while let Some(position) = self.cursor.get(stream).copied()
             && let Some(waiting) = self.waiting.get_mut(stream)
-            && let Some(next) = waiting.first_entry()
-            && next.get().first <= position + 1
+            // One that waits may stand before a run that it is part of.
+            && let Some(seq) = waiting
+                .values()
+                .find(|delta| delta.first <= position + 1)
+                .map(|delta| delta.seq)
+            && let Some(delta) = waiting.remove(&seq)
         {
-            let delta = next.remove();
             if delta.seq > position {
                 self.apply(delta)?;
             }
@@ -260,6 +304,9 @@ impl Replica {
         self.view.note_own(&self.user, &delta);
         self.cursor.insert(delta.stream.clone(), delta.seq);
         self.history.push(Step::Applied(delta.clone()));
+        if delta.kind == "members.changed" && delta.stream.starts_with("g:") {
+            self.stale.insert(delta.stream.clone());
+        }
         if delta.kind == "channel.created" {
             self.begin(text(&delta.data, "id")?)?;
         }
@@ -477,6 +524,48 @@ mod tests {
         run.first = 4;
         assert_eq!(replica.offer(run).unwrap(), Offered::Applied);
         assert_eq!(replica.cursor["c:1"], 9);
+    }
+
+    #[test]
+    fn a_run_of_comings_and_goings_makes_the_members_be_read_again() {
+        let mut replica = Replica::new("u");
+        let part = |name: &str| {
+            Part::Group(Group {
+                name: json!(name),
+                ..Group::default()
+            })
+        };
+        replica.take_up("g:2", 7, part("old")).unwrap();
+        let run = |first: u64, seq: u64| {
+            let data = json!({"count": 9});
+            let delta = json!({"stream": "g:2", "first": first, "seq": seq, "kind": "members.changed", "at": "", "data": data});
+            Delta::parse(&delta).unwrap().unwrap()
+        };
+        // It overlaps what is held, and is longer than one that ends alike.
+        assert_eq!(replica.offer(run(10, 12)).unwrap(), Offered::Gap);
+        assert_eq!(replica.offer(run(6, 12)).unwrap(), Offered::Applied);
+        assert_eq!(replica.cursor["g:2"], 12);
+        assert!(!replica.is_fresh());
+        assert_eq!(replica.begin_refreshing().len(), 1);
+        assert_eq!(replica.offer(run(13, 14)).unwrap(), Offered::Applied);
+        replica.refreshed("g:2", Some(part("new")));
+        assert!(!replica.is_fresh(), "more came meanwhile");
+        assert_eq!(replica.view.groups["2"].name, "old");
+        replica.begin_refreshing();
+        replica.refreshed("g:2", Some(part("newer")));
+        assert!(replica.is_fresh());
+        assert_eq!(replica.view.groups["2"].name, "newer");
+    }
+
+    #[test]
+    fn a_run_closes_the_gap_before_what_waits_and_is_part_of_it() {
+        let mut replica = replica(3);
+        assert_eq!(replica.offer(delta(5)).unwrap(), Offered::Gap);
+        let mut run = delta(7);
+        run.first = 4;
+        assert_eq!(replica.offer(run).unwrap(), Offered::Applied);
+        assert_eq!(replica.cursor["c:1"], 7);
+        assert!(replica.gaps().is_empty());
     }
 
     #[test]

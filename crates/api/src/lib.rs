@@ -30,8 +30,8 @@ use utoipa::openapi::OpenApi;
 
 pub use service::BadParameters;
 use service::{
-    Accounts, Bans, Buckets, Channels, Context, EditLeases, Groups, Invites, Marks, Members,
-    Messages, Mutes, Passwords, Pins, Reactions, Sessions, Tickets, Typing, WhoIsThere,
+    Accounts, Bans, Buckets, Channels, Context, DefaultGroups, EditLeases, Groups, Invites, Marks,
+    Members, Messages, Mutes, Passwords, Pins, Reactions, Sessions, Tickets, Typing, WhoIsThere,
 };
 
 /// What an [`Api`] shares with the rest of its process.
@@ -107,11 +107,18 @@ impl Api {
             realtime_url: config.ws.public_url.clone(),
         };
         let passwords = Arc::new(Passwords::new(&config.auth)?);
+        let default_groups = DefaultGroups::new(context.clone(), config.default_groups.clone());
         let (store, applied) = (backends.store.clone(), context.log.applied().clone());
         let sync = Sync::new(store, applied, backends.meta.epoch);
         let presence = WhoIsThere::new(context.clone(), backends.presence.clone());
         Ok(Self {
-            state: Data::new(ApiState::new(&context, &passwords, presence, sync)),
+            state: Data::new(ApiState::new(
+                &context,
+                &passwords,
+                default_groups,
+                presence,
+                sync,
+            )),
             authenticator: Data::new(Authenticator::new(keys, clock.clone(), revocations)),
             body_limit: BodyLimit(config.limits.body_bytes),
             openapi: Arc::new(openapi::document()),
@@ -153,13 +160,14 @@ impl ApiState {
     fn new(
         context: &Context,
         passwords: &Arc<Passwords>,
+        default_groups: DefaultGroups,
         presence: WhoIsThere,
         sync: Sync,
     ) -> Self {
         let context = || context.clone();
         Self {
-            accounts: Accounts::new(context(), passwords.clone()),
-            sessions: Sessions::new(context(), passwords.clone()),
+            accounts: Accounts::new(context(), passwords.clone(), default_groups.clone()),
+            sessions: Sessions::new(context(), passwords.clone(), default_groups),
             groups: Groups::new(context()),
             edit_leases: EditLeases::new(context()),
             members: Members::new(context()),

@@ -132,7 +132,8 @@ impl Process {
     pub fn start_log(&self) -> Log {
         let Backends { store, bus, .. } = &self.backends;
         let (store, bus, clock) = (store.clone(), bus.clone(), self.clock.clone());
-        Log::start(store, bus, clock, &self.metrics, &self.tasks)
+        let fanout_limit = self.config.limits.fanout_limit.into();
+        Log::start(store, bus, clock, fanout_limit, &self.metrics, &self.tasks)
     }
 
     /// Starts following which sessions have ended, once it is known which have.

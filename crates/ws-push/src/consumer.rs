@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_common::bus::{Bus, Control, Deliveries, Delivery, Subscription};
+use tidings_common::bus::{Bus, Control, Deliveries, Delivery, Recipients, Subscription};
 use tidings_common::tasks::Tasks;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -62,10 +62,15 @@ async fn subscribe(state: &State, bus: &dyn Bus) -> Subscription {
 async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
     loop {
         match deliveries.next().await {
-            Delivery::Delta(envelope) => {
-                let span = trace::dispatch(&envelope, state.server);
-                span.in_scope(|| state.hub.dispatch(&envelope));
-            }
+            Delivery::Delta(envelope) => match &envelope.to {
+                Recipients::Users(users) => {
+                    let span = trace::dispatch(&envelope, state.server);
+                    span.in_scope(|| state.hub.dispatch(users, &envelope));
+                    state.large.reached(&envelope);
+                }
+                Recipients::Group(to) => state.large.deliver(envelope.clone(), *to),
+                Recipients::Watchers(user) => state.hub.tell_watchers(*user, &envelope),
+            },
             Delivery::Interrupted => {
                 tracing::warn!("the broker is away; nobody new is taken in until it is back");
                 state.consuming.store(false, Ordering::SeqCst);
@@ -79,6 +84,7 @@ async fn deliver(state: &State, deliveries: &mut dyn Deliveries) {
                 );
                 state.hub.resume_all();
             }
+            // Large groups are followed by their deltas.
             Delivery::Control(Control::GroupChanged { group, .. }) => {
                 state.hub.watches().doubt(group);
             }

@@ -9,6 +9,7 @@ mod consumer;
 mod drain;
 mod guard;
 mod hub;
+mod large;
 mod metrics;
 mod poll;
 mod registrar;

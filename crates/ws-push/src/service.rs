@@ -22,6 +22,7 @@ use crate::acks;
 use crate::binder::{Partitions, UNBIND_AFTER};
 use crate::connection::MailboxLimits;
 use crate::hub::{Hub, HubLimits};
+use crate::large::{Follower, LargeGroups};
 use crate::metrics::PushMetrics;
 use crate::poll::Pollers;
 use crate::registrar::Registrar;
@@ -58,7 +59,7 @@ impl PushService {
         let (reports, recorder) = acks::channel();
         let tasks = surroundings.tasks.clone();
         let metrics = PushMetrics::register(metrics);
-        let state = state(config, backends, surroundings, metrics, reports);
+        let (state, follower) = state(config, backends, surroundings, metrics, reports);
         let stop = CancellationToken::new();
         let running = TaskTracker::new();
         let (bus, presence) = (backends.bus.clone(), backends.presence.clone());
@@ -67,6 +68,8 @@ impl PushService {
         running.spawn_on(tasks.watched("who is here", registrar), tasks.runtime());
         let consumer = consumer::run(state.clone(), bus, stop.clone(), tasks.clone());
         running.spawn_on(tasks.watched("consumer", consumer), tasks.runtime());
+        let following = follower.run(stop.clone());
+        running.spawn_on(tasks.watched("large groups", following), tasks.runtime());
         let recorder = recorder.run(presence, stop.clone());
         running.spawn_on(tasks.watched("acknowledgements", recorder), tasks.runtime());
         let watch = watch_sessions(state.clone(), stop.clone());
@@ -132,7 +135,7 @@ fn state(
     surroundings: Surroundings,
     metrics: PushMetrics,
     acks: acks::AckReports,
-) -> Arc<State> {
+) -> (Arc<State>, Follower) {
     let Surroundings {
         keys,
         clock,
@@ -146,9 +149,14 @@ fn state(
     };
     let hub = Hub::new(limits, metrics.clone(), partitions.clone());
     let store = backends.store.clone();
-    let applied = Arc::new(Applied::new(store.clone()));
-    Arc::new(State {
-        server: ServerId::generate(),
+    let applied = Arc::new(Applied::new(
+        store.clone(),
+        config.limits.fanout_limit.into(),
+    ));
+    let server = ServerId::generate();
+    let (large, follower) = LargeGroups::new(server, store.clone(), hub.clone());
+    let state = Arc::new(State {
+        server,
         epoch: backends.meta.epoch,
         heartbeat: config.ws.heartbeat,
         write_deadline: config.ws.write_deadline,
@@ -157,6 +165,7 @@ fn state(
             deltas: config.ws.mailbox_deltas,
         },
         origins: Origins::new(&config.public_url, &config.ws.origins),
+        large,
         pollers: Pollers::new(hub.clone(), limits.connections_per_user),
         sync: sync::Sync::new(store.clone(), applied, backends.meta.epoch),
         store,
@@ -170,7 +179,8 @@ fn state(
         acks,
         metrics,
         consuming: AtomicBool::new(false),
-    })
+    });
+    (state, follower)
 }
 
 /// Closes the connections of sessions as they end.

@@ -17,6 +17,7 @@ use crate::acks::AckReports;
 use crate::binder::Partitions;
 use crate::connection::MailboxLimits;
 use crate::hub::Hub;
+use crate::large::LargeGroups;
 use crate::metrics::PushMetrics;
 use crate::poll::Pollers;
 
@@ -28,6 +29,7 @@ pub(crate) struct State {
     pub(crate) mailbox_limits: MailboxLimits,
     pub(crate) origins: Origins,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) large: Arc<LargeGroups>,
     pub(crate) pollers: Arc<Pollers>,
     pub(crate) sync: Sync,
     pub(crate) partitions: Arc<Partitions>,

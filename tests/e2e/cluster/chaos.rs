@@ -10,7 +10,9 @@ use tidings_tests::started;
 
 #[tokio::test]
 async fn a_quiet_run_leaves_nothing_to_find() -> Result<()> {
-    let cluster = started!(Cluster::with(&[("telemetry.log_filter", "warn")]).await);
+    // Groups of seven or eight, so that they become large and small again all the time.
+    let settings = [("telemetry.log_filter", "warn"), ("fanout_limit", "6")];
+    let cluster = started!(Cluster::with(&settings).await);
     let options = Options::new(fastrand::u64(..), Duration::from_secs(8));
     let length = options.length;
     let (history, truth) = run(&cluster.api, cluster.every_api(), &options, async |_| {

@@ -25,6 +25,8 @@ mod buckets;
 mod chat;
 #[path = "../shared/crash.rs"]
 mod crash;
+#[path = "../shared/default_groups.rs"]
+mod default_groups;
 #[path = "../shared/edit_leases.rs"]
 mod edit_leases;
 #[path = "../shared/event_streams.rs"]
@@ -33,6 +35,8 @@ mod event_streams;
 mod hopping;
 #[path = "../shared/idempotency.rs"]
 mod idempotency;
+#[path = "../shared/large.rs"]
+mod large;
 #[path = "../shared/lifecycle.rs"]
 mod lifecycle;
 #[path = "../shared/marks.rs"]

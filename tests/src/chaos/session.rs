@@ -14,8 +14,10 @@ use crate::cluster::Cluster;
 use crate::server::Server;
 use crate::stack::Stack;
 
-/// What differs from the defaults: a restart takes seconds, and logs say less of every request.
-const SETTINGS: [(&str, &str); 3] = [
+/// What differs from the defaults: a restart takes seconds, logs say less of every request, and
+/// groups of seven or eight become large and small again all the time.
+const SETTINGS: [(&str, &str); 4] = [
+    ("fanout_limit", "6"),
     ("ws.drain_secs", "4"),
     ("auth.access_ttl_secs", "86400"),
     ("telemetry.log_filter", "info,lapin=error"),

@@ -10,7 +10,7 @@ use tidings_common::domain::{
 use tidings_common::store::{Account, NewUser};
 
 use super::proposal::Always;
-use super::{Context, Done, Mutation, Passwords, ServiceError};
+use super::{Context, DefaultGroups, Done, Mutation, Passwords, ServiceError};
 
 /// Most people who are told that a profile has changed. Others see it when they next read it.
 const ACQUAINTANCES: usize = 10_000;
@@ -18,6 +18,7 @@ const ACQUAINTANCES: usize = 10_000;
 pub(crate) struct Accounts {
     context: Context,
     passwords: Arc<Passwords>,
+    default_groups: DefaultGroups,
 }
 
 /// An account to be made.
@@ -28,13 +29,32 @@ pub(crate) struct Registration {
 }
 
 impl Accounts {
-    pub(crate) fn new(context: Context, passwords: Arc<Passwords>) -> Self {
-        Self { context, passwords }
+    pub(crate) fn new(
+        context: Context,
+        passwords: Arc<Passwords>,
+        default_groups: DefaultGroups,
+    ) -> Self {
+        Self {
+            context,
+            passwords,
+            default_groups,
+        }
     }
 
     /// Creates an account. A repetition with the same name, key and password gets the first
-    /// answer; anybody else who wants the name is told that it is taken.
+    /// answer; anybody else who wants the name is told that it is taken. Whoever is answered is
+    /// a member of the default groups.
     pub(crate) async fn create(
+        &self,
+        wanted: Registration,
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Done<User>, ServiceError> {
+        let done = self.account(wanted, key).await?;
+        self.default_groups.join(&done.value).await?;
+        Ok(done)
+    }
+
+    async fn account(
         &self,
         wanted: Registration,
         key: Option<&IdempotencyKey>,

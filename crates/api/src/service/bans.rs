@@ -131,7 +131,8 @@ impl Proposal for PutBan {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = permitting(self.store.as_ref(), self.group, self.who, Action::Ban).await?;
+        let both = (self.who, self.user);
+        let state = permitting(self.store.as_ref(), self.group, both, Action::Ban).await?;
         if self.who == self.user {
             return Err(Refusal::Conflict("nobody bans oneself").into());
         }
@@ -178,7 +179,8 @@ impl Proposal for DeleteBan {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        permitting(self.store.as_ref(), self.group, self.who, Action::Unban).await?;
+        let both = (self.who, self.user);
+        permitting(self.store.as_ref(), self.group, both, Action::Unban).await?;
         let restrictions = self.store.restrictions(self.group, self.user).await?;
         restrictions.ban.ok_or(Refusal::NotFound)?;
         Ok(decided(Change::MemberUnbanned { user: self.user }))

@@ -154,7 +154,7 @@ impl Channels {
     ) -> Result<Done<SeenChannel>, ServiceError> {
         let Committed { entry, replayed } = committed;
         let who = entry.actor;
-        let state = self.context.store.group(group).await?;
+        let state = self.context.store.group_for(group, who.as_slice()).await?;
         let visible = state.zip(who).and_then(|(state, who)| {
             let channel = state.channel_for(who, channel).ok()?.clone();
             Some((who, channel))

@@ -361,7 +361,13 @@ impl Proposal for TakeLease {
             return Err(Refusal::Unchanged.into());
         }
         let Self { leasing, who, .. } = self;
-        let group = permitting(&*leasing.store, self.group, who.user, self.action).await?;
+        let group = permitting(
+            &*leasing.store,
+            self.group,
+            (who.user, who.user),
+            self.action,
+        )
+        .await?;
         if let Some(holding) = self.refused {
             return Err(leasing.locked(holding, group.lease.as_ref()).await);
         }
@@ -396,8 +402,9 @@ impl Proposal for GiveBackLease {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let group = there(&*self.leasing.store, self.group).await?;
-        group.member(self.who.user)?;
+        let who = self.who.user;
+        let group = there(&*self.leasing.store, self.group, &[who]).await?;
+        group.member(who)?;
         let session = self.who.session;
         let lease = group.lease.as_ref();
         if lease.is_some_and(|lease| lease.session == session) {
@@ -427,7 +434,8 @@ where
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let group = there(&*self.leasing.store, self.group).await?;
+        let who = self.editor.who.user;
+        let group = there(&*self.leasing.store, self.group, &[who]).await?;
         let change = (self.rule)(&group)?;
         if let Some(token) = self.editor.token {
             group.fence(self.editor.who.session, token)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tidings_common::domain::{
     Action, Change, Channel, ChannelId, Entry, Group, GroupId, GroupKind, Head, IdempotencyKey,
-    Membership, Name, Refusal, RequestHash, Role, Seq, UserId, Violation,
+    Membership, Name, Refusal, RequestHash, Role, Seq, Size, UserId, Violation,
 };
 use tidings_common::log::{Committed, Draft, NotValid, Proposal};
 use tidings_common::store::Store;
@@ -78,7 +78,7 @@ impl Groups {
                 group,
                 name: new.name.into_string(),
                 members: new.members,
-                most_members: self.context.limits.fanout_limit,
+                most_members: u64::from(self.context.limits.members_per_group),
                 most_groups: u64::from(self.context.limits.groups_per_user),
             },
         };
@@ -272,11 +272,17 @@ fn as_of(entry: &Entry, state: Group) -> Membership {
         _ => Role::Admin,
     };
     let seen = |position: Seq| position <= entry.seq;
-    let members = state
-        .members
-        .values()
-        .filter(|one| seen(one.joined))
-        .count();
+    let members = state.members.values();
+    let members = members.filter(|one| seen(one.joined)).count() as u64;
+    let size = Size {
+        // Those of a large group are not counted again: that is how many it has now.
+        members: if state.size.large {
+            state.size.members
+        } else {
+            members
+        },
+        ..state.size
+    };
     Membership {
         group: state.id,
         kind: state.kind,
@@ -284,7 +290,7 @@ fn as_of(entry: &Entry, state: Group) -> Membership {
         created_at: state.created_at,
         version: entry.seq,
         role,
-        member_count: members as u64,
+        size,
         lease: None,
         channels: state
             .channels
@@ -300,7 +306,7 @@ struct CreateGroup {
     group: GroupId,
     name: String,
     members: Vec<Invited>,
-    most_members: u32,
+    most_members: u64,
     most_groups: u64,
 }
 
@@ -317,8 +323,8 @@ impl Proposal for CreateGroup {
             // Only the same key leads here, so the first result is the answer.
             return Err(Refusal::Conflict("the group exists already").into());
         }
-        let everyone = self.members.len() + 1;
-        if everyone > usize::try_from(self.most_members).unwrap_or(usize::MAX) {
+        let everyone = self.members.len() as u64 + 1;
+        if everyone > self.most_members {
             let detail = format!("at most {} with the creator", self.most_members);
             return Err(Refusal::invalid("/members", detail).into());
         }
@@ -404,7 +410,7 @@ pub(super) async fn refuse_full(
     Ok(())
 }
 
-fn first_channel(group: GroupId) -> (ChannelId, String) {
+pub(super) fn first_channel(group: GroupId) -> (ChannelId, String) {
     let id = ChannelId::derived(&[group.as_bytes(), FIRST_CHANNEL.as_bytes()]);
     (id, FIRST_CHANNEL.to_owned())
 }

@@ -142,7 +142,7 @@ impl Invites {
         let group = group.filter(|group| !group.deleted);
         let group = group.ok_or(ServiceError::NotFound)?;
         // Who may look is decided by the store.
-        let member = self.context.store.membership(who, group.id).await?;
+        let member = self.context.store.membership(who, invite.group).await?;
         let member = member.is_some();
         let restrictions = self.context.store.restrictions(group.id, who).await?;
         let open = member && !invite.deleted || invite.is_open(self.context.clock.now());
@@ -151,7 +151,7 @@ impl Invites {
         }
         Ok(Preview {
             name: group.name.clone(),
-            member_count: group.members.len() as u64,
+            member_count: group.size.members,
             member,
             invite,
         })
@@ -179,7 +179,7 @@ impl Invites {
                 group,
                 invite: id,
                 keyed: key.is_some(),
-                most_members: self.context.limits.fanout_limit,
+                most_members: u64::from(self.context.limits.members_per_group),
                 most_groups: u64::from(self.context.limits.groups_per_user),
             },
         };
@@ -237,7 +237,7 @@ impl Proposal for CreateInvite {
         permitting(
             self.store.as_ref(),
             self.group,
-            self.who,
+            (self.who, self.who),
             Action::CreateInvite,
         )
         .await?;
@@ -278,7 +278,7 @@ impl Proposal for DeleteInvite {
         permitting(
             self.store.as_ref(),
             self.group,
-            self.who,
+            (self.who, self.who),
             Action::DeleteInvite,
         )
         .await?;
@@ -298,7 +298,7 @@ struct Join {
     invite: InviteId,
     /// A key that stands for something must be in the log: see `members::PutMember`.
     keyed: bool,
-    most_members: u32,
+    most_members: u64,
     most_groups: u64,
 }
 
@@ -311,7 +311,7 @@ impl Proposal for Join {
     /// The uses are counted in the stream that the entry is appended to, so of several at once
     /// each is validated after the other.
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state = there(self.store.as_ref(), self.group).await?;
+        let state = there(self.store.as_ref(), self.group, &[self.who]).await?;
         if state.deleted {
             return Err(Refusal::NotFound.into());
         }
@@ -325,7 +325,7 @@ impl Proposal for Join {
         if restrictions.ban.is_some() || !invite.is_open(self.clock.now()) {
             return Err(Refusal::NotFound.into());
         }
-        if state.members.len() >= usize::try_from(self.most_members).unwrap_or(usize::MAX) {
+        if state.size.members >= self.most_members {
             return Err(Refusal::Conflict("the group is full").into());
         }
         refuse_full(self.store.as_ref(), &[self.who], self.most_groups).await?;

@@ -62,7 +62,7 @@ impl Members {
                 user,
                 role,
                 keyed: key.is_some(),
-                most_members: self.context.limits.fanout_limit,
+                most_members: u64::from(self.context.limits.members_per_group),
                 most_groups: u64::from(self.context.limits.groups_per_user),
             },
         };
@@ -102,7 +102,7 @@ impl Members {
         let request = RequestHash::of(route, &parts);
         let committed = self
             .context
-            .change_group(who, group, key, request, rule)
+            .change_member((who, user), group, key, request, rule)
             .await?;
         Ok(Done {
             replayed: committed.replayed,
@@ -131,7 +131,7 @@ impl Members {
         let request = RequestHash::of(route, &parts);
         let committed = self
             .context
-            .change_group(who, group, key, request, rule)
+            .change_member((who, user), group, key, request, rule)
             .await?;
         Ok(committed.into())
     }
@@ -142,9 +142,8 @@ async fn get(
     group: GroupId,
     user: UserId,
 ) -> Result<Option<(UserId, Member)>, ServiceError> {
-    let state = store.group(group).await?;
-    let member = state.and_then(|state| state.members.get(&user).copied());
-    Ok(member.map(|member| (user, member)))
+    let found = store.members_among(group, &[user]).await?;
+    Ok(found.into_iter().next())
 }
 
 /// The member as it is now; of a replay for somebody who has gone since, as it was.
@@ -210,7 +209,7 @@ struct PutMember {
     /// What a key stands for must be in the log, or its repetition could have an effect later;
     /// so with a key even a change to the same role is committed.
     keyed: bool,
-    most_members: u32,
+    most_members: u64,
     most_groups: u64,
 }
 
@@ -221,8 +220,9 @@ impl Proposal for PutMember {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let state =
-            permitting(self.store.as_ref(), self.group, self.who, Action::AddMember).await?;
+        let store = self.store.as_ref();
+        let both = (self.who, self.user);
+        let state = permitting(store, self.group, both, Action::AddMember).await?;
         match state.members.get(&self.user) {
             Some(member) => Ok(decided(self.keep(&state, *member)?)),
             None => self.add(&state).await,
@@ -257,7 +257,7 @@ impl PutMember {
         if restrictions.ban.is_some() {
             return Err(Refusal::Conflict("this user is banned from the group").into());
         }
-        if state.members.len() >= usize::try_from(self.most_members).unwrap_or(usize::MAX) {
+        if state.size.members >= self.most_members {
             return Err(Refusal::Conflict("the group is full").into());
         }
         refuse_full(self.store.as_ref(), &[self.user], self.most_groups).await?;
@@ -274,7 +274,7 @@ impl PutMember {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
-    use tidings_common::domain::{GroupKind, Timestamp};
+    use tidings_common::domain::{GroupKind, Size, Timestamp};
 
     #[test]
     fn only_the_owner_gives_roles_and_never_loses_theirs_so() {
@@ -294,6 +294,7 @@ mod tests {
             applied: 1,
             deleted: false,
             lease: None,
+            size: Size::default(),
             members: BTreeMap::from([
                 (owner, as_role(Role::Owner)),
                 (admin, as_role(Role::Admin)),

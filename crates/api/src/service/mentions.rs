@@ -1,10 +1,12 @@
 //! Names in a content become the members whom it mentions, as of the moment of its commit.
 
+use std::collections::BTreeSet;
+
 use tidings_common::domain::{Action, Content, Group, Mentions, Names, UserId};
 use tidings_common::store::{Store, StoreError};
 
-/// Whom `content` mentions, written by `author` in a channel of `group`. Costs one read if there
-/// is a name in it.
+/// Whom `content` mentions, written by `author` in a channel of `group`. Costs a read if there
+/// is a name in it, and another if the group is large.
 pub(super) async fn mentioned(
     store: &dyn Store,
     group: &Group,
@@ -20,10 +22,18 @@ pub(super) async fn mentioned(
         return Ok(mentions);
     }
     let found = store.users_named(&names.people.concat()).await?;
+    let ids: Vec<UserId> = found.iter().map(|user| user.id).collect();
+    let members: BTreeSet<UserId> = if group.size.large {
+        let members = store.members_among(group.id, &ids).await?;
+        members.into_iter().map(|(user, _)| user).collect()
+    } else {
+        let is_member = |user: &UserId| group.members.contains_key(user);
+        ids.into_iter().filter(is_member).collect()
+    };
     for candidates in &names.people {
         let member = candidates.iter().find_map(|name| {
             let user = found.iter().find(|user| user.username == *name)?;
-            group.members.contains_key(&user.id).then_some(user.id)
+            members.contains(&user.id).then_some(user.id)
         });
         if let Some(user) = member
             && !mentions.users.contains(&user)

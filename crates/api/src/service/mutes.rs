@@ -42,7 +42,7 @@ impl Mutes {
         let request = RequestHash::of(route, &parts);
         let committed = self
             .context
-            .change_group(who, group, key, request, rule)
+            .change_member((who, user), group, key, request, rule)
             .await?;
         Ok(Done {
             replayed: committed.replayed,
@@ -68,7 +68,8 @@ impl Mutes {
             Ok(Change::MemberMuted { user, until: None })
         };
         let request = RequestHash::of(route, &parts);
-        let changing = self.context.change_group(who, group, key, request, rule);
+        let both = (who, user);
+        let changing = self.context.change_member(both, group, key, request, rule);
         let replayed = match changing.await {
             Ok(committed) => committed.replayed,
             Err(ServiceError::Unchanged) => false,

@@ -35,18 +35,21 @@ impl Rights {
         }
     }
 
-    /// The group, perhaps from the cache. What that grants holds, for the fence says how old it
+    /// The group with the author, perhaps from the cache. What that grants holds, for the fence says how old it
     /// may be.
     pub(super) async fn cached(&self, head: Head) -> Result<Arc<Group>, NotValid> {
         let groups = self.log.groups();
         let cached = groups.of_channel(self.channel, head.gv).await?;
-        Ok(cached.ok_or(Refusal::NotFound)?)
+        let cached = cached.ok_or(Refusal::NotFound)?;
+        Ok(groups.with(cached, &[self.who]).await?)
     }
 
     /// The group as it is now: what a cached one refuses may have been granted since.
     pub(super) async fn fresh(&self, cached: &Group) -> Result<Arc<Group>, NotValid> {
-        let fresh = self.log.groups().fresh(cached.id).await?;
-        Ok(fresh.ok_or(Refusal::NotFound)?)
+        let groups = self.log.groups();
+        let fresh = groups.fresh(cached.id).await?;
+        let fresh = fresh.ok_or(Refusal::NotFound)?;
+        Ok(groups.with(fresh, &[self.who]).await?)
     }
 }
 

@@ -82,9 +82,10 @@ impl WhoIsThere {
     ) -> Result<GroupPresence, ServiceError> {
         let store = &self.context.store;
         let membership = store.membership(who, group).await?;
-        let members = membership.ok_or(ServiceError::NotFound)?.member_count;
+        let size = membership.ok_or(ServiceError::NotFound)?.size;
+        let members = size.members;
         let Count { online, sample } = self.counted(group).await?;
-        if members > u64::from(self.context.limits.fanout_limit) {
+        if size.large {
             return Ok(GroupPresence {
                 members,
                 online,

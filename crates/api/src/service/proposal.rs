@@ -15,6 +15,8 @@ use super::{Context, Mutation, ServiceError};
 struct GroupChange<R> {
     store: Arc<dyn Store>,
     group: GroupId,
+    /// Whom the rule looks at.
+    users: Vec<UserId>,
     rule: R,
 }
 
@@ -28,25 +30,30 @@ where
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let group = there(self.store.as_ref(), self.group).await?;
+        let group = there(self.store.as_ref(), self.group, &self.users).await?;
         Ok(decided((self.rule)(&group)?))
     }
 }
 
-/// A group as it is, for a proposal that reads it.
-pub(super) async fn there(store: &dyn Store, group: GroupId) -> Result<Group, NotValid> {
-    let found = store.group(group).await?;
+/// A group as it is, for a proposal that reads it, with those of `users` who are members.
+pub(super) async fn there(
+    store: &dyn Store,
+    group: GroupId,
+    users: &[UserId],
+) -> Result<Group, NotValid> {
+    let found = store.group_for(group, users).await?;
     Ok(found.ok_or(Refusal::NotFound)?)
 }
 
-/// As [`there`], if the caller's part in it suffices for an action.
+/// As [`there`], with the caller and somebody else, if the caller's part in it suffices for an
+/// action.
 pub(super) async fn permitting(
     store: &dyn Store,
     group: GroupId,
-    who: UserId,
+    (who, other): (UserId, UserId),
     action: Action,
 ) -> Result<Group, NotValid> {
-    let found = there(store, group).await?;
+    let found = there(store, group, &[who, other]).await?;
     found.permit(who, action)?;
     Ok(found)
 }
@@ -67,10 +74,28 @@ pub(super) async fn permitted(
 }
 
 impl Context {
-    /// Commits what `rule` decides from the group as it is.
+    /// Commits what `rule` decides from the group as it is, where of its members the caller is
+    /// known alone.
     pub(super) async fn change_group<R>(
         &self,
         who: UserId,
+        group: GroupId,
+        key: Option<&IdempotencyKey>,
+        request: RequestHash,
+        rule: R,
+    ) -> Result<Committed, ServiceError>
+    where
+        R: Fn(&Group) -> Result<Change, Refusal> + Send + Sync + 'static,
+    {
+        let asked = (who, who);
+        self.change_member(asked, group, key, request, rule).await
+    }
+
+    /// Commits what `rule` decides from the group as it is, where of its members the caller and
+    /// somebody else are known.
+    pub(super) async fn change_member<R>(
+        &self,
+        (who, other): (UserId, UserId),
         group: GroupId,
         key: Option<&IdempotencyKey>,
         request: RequestHash,
@@ -87,6 +112,7 @@ impl Context {
             proposal: GroupChange {
                 store: self.store.clone(),
                 group,
+                users: vec![who, other],
                 rule,
             },
         };

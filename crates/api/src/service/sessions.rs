@@ -13,11 +13,14 @@ use tidings_common::log::{Append, Draft, NotValid, Proposal};
 use tidings_common::store::{Account, Store};
 
 use super::proposal::{Always, decided};
-use super::{Context, Done, IdPage, IdWindow, Listed, Mutation, Passwords, ServiceError};
+use super::{
+    Context, DefaultGroups, Done, IdPage, IdWindow, Listed, Mutation, Passwords, ServiceError,
+};
 
 pub(crate) struct Sessions {
     pub(super) context: Context,
     passwords: Arc<Passwords>,
+    default_groups: DefaultGroups,
 }
 
 /// What a client needs to act for a user.
@@ -30,8 +33,16 @@ pub(crate) struct Login {
 }
 
 impl Sessions {
-    pub(crate) fn new(context: Context, passwords: Arc<Passwords>) -> Self {
-        Self { context, passwords }
+    pub(crate) fn new(
+        context: Context,
+        passwords: Arc<Passwords>,
+        default_groups: DefaultGroups,
+    ) -> Self {
+        Self {
+            context,
+            passwords,
+            default_groups,
+        }
     }
 
     /// Logs in. What cannot be a name or a password is one that nobody has, and is answered
@@ -44,6 +55,7 @@ impl Sessions {
     ) -> Result<Login, ServiceError> {
         let account = self.authenticate(username, password).await?;
         let user = account.user;
+        self.default_groups.join(&user).await?;
         let session = SessionId::generate();
         let committed = self
             .context

@@ -45,13 +45,18 @@ impl Typing {
             group.channel_for(who, channel)?;
             group.permit_at(who, Action::Type, now).map(|_| ())
         };
-        let group = self.group_now(channel).await?;
-        let mut group = group.ok_or(ServiceError::NotFound)?;
+        let mut group = self.group_now(who, channel).await?;
         if permitted(&group).is_err() {
             // What a cached one refuses may have been granted since.
-            let fresh = self.context.log.groups().fresh(group.id).await?;
-            group = fresh.ok_or(ServiceError::NotFound)?;
+            let groups = self.context.log.groups();
+            let fresh = groups.fresh(group.id).await?;
+            group = groups
+                .with(fresh.ok_or(ServiceError::NotFound)?, &[who])
+                .await?;
             permitted(&group)?;
+        }
+        if group.size.large {
+            return Ok(());
         }
         let others: Vec<UserId> = group
             .members
@@ -59,8 +64,7 @@ impl Typing {
             .copied()
             .filter(|one| *one != who)
             .collect();
-        let limit = usize::try_from(self.context.limits.fanout_limit).unwrap_or(usize::MAX);
-        if others.is_empty() || group.members.len() > limit || !self.may_tell(who, channel) {
+        if others.is_empty() || !self.may_tell(who, channel) {
             return Ok(());
         }
         let announcement = Announcement {
@@ -78,10 +82,13 @@ impl Typing {
 
     /// The channel's group as of its last fence or later: who was removed or muted before that
     /// neither tells nor hears.
-    async fn group_now(&self, channel: ChannelId) -> Result<Option<Arc<Group>>, ServiceError> {
+    async fn group_now(&self, who: UserId, channel: ChannelId) -> Result<Arc<Group>, ServiceError> {
         let head = self.context.store.head(channel.into()).await?;
         let groups = self.context.log.groups();
-        Ok(groups.of_channel(channel, head.gv).await?)
+        let group = groups.of_channel(channel, head.gv).await?;
+        Ok(groups
+            .with(group.ok_or(ServiceError::NotFound)?, &[who])
+            .await?)
     }
 
     fn may_tell(&self, who: UserId, channel: ChannelId) -> bool {

@@ -76,7 +76,7 @@ async fn a_group_asked_for_twice_with_one_key_is_one_group() {
 #[tokio::test(flavor = "multi_thread")]
 async fn members_of_a_new_group_must_exist_and_fit() {
     let server = Server::with(&[
-        ("TIDINGS__FANOUT_LIMIT", "2"),
+        ("TIDINGS__LIMITS__MEMBERS_PER_GROUP", "2"),
         ("TIDINGS__LIMITS__GROUPS_PER_USER", "1"),
     ])
     .await;

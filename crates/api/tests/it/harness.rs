@@ -111,6 +111,7 @@ impl Server {
             backends.store.clone(),
             backends.bus.clone(),
             clock.clone(),
+            config.limits.fanout_limit.into(),
             &metrics,
             &tasks,
         );

@@ -70,7 +70,7 @@ async fn members_come_change_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_addition_says_created_even_after_the_member_has_gone() {
-    let server = Server::with(&[("TIDINGS__FANOUT_LIMIT", "2")]).await;
+    let server = Server::with(&[("TIDINGS__LIMITS__MEMBERS_PER_GROUP", "2")]).await;
     let ada = server.person("ada").await;
     let bob = server.person("bob").await;
     let eve = server.person("eve").await;

@@ -179,7 +179,7 @@ async fn a_group_is_shown_page_by_page_to_members_alone() {
     server.stop().await;
 }
 
-/// A group as it is made by nobody yet: with more members than `fanout_limit`.
+/// A group that is large from its beginning, as nobody makes one: others join one by one.
 async fn large_group(server: &Server, owner: UserId, members: &[UserId]) -> GroupId {
     let group = GroupId::generate();
     let others = members.iter().map(|user| (*user, Role::Member));
@@ -200,7 +200,7 @@ async fn large_group(server: &Server, owner: UserId, members: &[UserId]) -> Grou
             channels: vec![(ChannelId::generate(), "general".to_owned())],
         },
     };
-    let (store, changes) = (&server.backends.store, project(&entry));
+    let (store, changes) = (&server.backends.store, project(&entry, 1000));
     let stream = entry.stream;
     store.append(vec![entry]).await.unwrap();
     store.apply(stream, 1, changes).await.unwrap();

@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 use super::{
-    Announcement, Audience, Bus, Control, Deliveries, Delivery, Envelope, Payload, Recipients,
-    Subscription, TraceContext,
+    Announcement, Audience, Broadcast, Bus, Control, Deliveries, Delivery, Envelope, Part, Payload,
+    Recipients, Subscription, TraceContext,
 };
 use crate::domain::{
     Change, ChannelId, Entry, EntryId, Ephemeral, GroupId, Key, Seq, ServerId, SessionId, StreamId,
@@ -58,6 +58,7 @@ macro_rules! bus_contract {
             an_envelope_names_its_recipients_and_says_what_it_is,
             large_groups_go_to_every_server,
             what_is_for_watchers_goes_to_every_server,
+            a_broadcast_says_whom_it_is_for_and_about_whom,
             control_messages_reach_every_subscriber,
             control_subscribers_get_no_deltas,
             an_overflow_is_told_and_the_newest_stay,
@@ -252,7 +253,7 @@ pub(super) async fn a_server_gets_one_copy_per_exchange_however_many_recipients_
         assert_eq!(copy.position.unwrap().1, 1);
         match &copy.to {
             Recipients::Users(users) => named.extend_from_slice(users),
-            Recipients::Group { .. } | Recipients::Watchers(_) => panic!("{copy:?}"),
+            Recipients::Group(_) | Recipients::Watchers(_) => panic!("{copy:?}"),
         }
     }
     named.sort_unstable();
@@ -284,12 +285,44 @@ pub(super) async fn large_groups_go_to_every_server(fixture: Fixture) {
     let (_, mut second) = subscribe(&*fixture.bus, &[]).await;
     let group = GroupId::generate();
     let mut announcement = delta(channel(), 1, &[]);
-    announcement.audience = Audience::Group { group, gv: 5 };
+    let to = Broadcast {
+        group,
+        gv: 5,
+        part: Part::All,
+        about: None,
+    };
+    announcement.audience = Audience::Group(to);
     publish(&*fixture.bus, &[announcement]).await;
     for server in [&mut first, &mut second] {
         let got = next_delta(&mut server.deliveries).await;
         assert!(
-            matches!(got.to, Recipients::Group { group: to, gv: 5 } if to == group),
+            matches!(got.to, Recipients::Group(got) if got == to),
+            "{:?}",
+            got.to
+        );
+    }
+}
+
+pub(super) async fn a_broadcast_says_whom_it_is_for_and_about_whom(fixture: Fixture) {
+    let (_, mut server) = subscribe(&*fixture.bus, &[]).await;
+    let (group, user) = (GroupId::generate(), UserId::generate());
+    for (part, about) in [
+        (Part::Admins, None),
+        (Part::Others, None),
+        (Part::All, Some(user)),
+    ] {
+        let to = Broadcast {
+            group,
+            gv: 5,
+            part,
+            about,
+        };
+        let mut announcement = delta(channel(), 1, &[]);
+        announcement.audience = Audience::Group(to);
+        publish(&*fixture.bus, &[announcement]).await;
+        let got = next_delta(&mut server.deliveries).await;
+        assert!(
+            matches!(got.to, Recipients::Group(got) if got == to),
             "{:?}",
             got.to
         );
@@ -334,10 +367,12 @@ pub(super) async fn control_messages_reach_every_subscriber(fixture: Fixture) {
 pub(super) async fn control_subscribers_get_no_deltas(fixture: Fixture) {
     let mut control = fixture.bus.control().await.unwrap();
     let mut to_group = delta(channel(), 1, &[]);
-    to_group.audience = Audience::Group {
+    to_group.audience = Audience::Group(Broadcast {
         group: GroupId::generate(),
         gv: 1,
-    };
+        part: Part::All,
+        about: None,
+    });
     let to_users = delta(channel(), 1, &[user_in(1)]);
     publish(&*fixture.bus, &[to_group, to_users]).await;
     assert_idle(&*fixture.bus, &mut control).await;

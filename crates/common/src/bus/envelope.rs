@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::domain::{
-    Entry, EntryId, Ephemeral, GroupId, Seq, StreamId, Timestamp, UserId, UserPresence,
+    Entry, EntryId, Ephemeral, GroupId, Role, Seq, StreamId, Timestamp, UserId, UserPresence,
 };
 use crate::wire;
 
@@ -37,10 +37,41 @@ pub enum Payload {
 pub enum Audience {
     /// These users, each once; at most `fanout_limit`.
     Users(Vec<UserId>),
-    /// The members of a large group as of position `gv` of its stream.
-    Group { group: GroupId, gv: Seq },
+    /// Members of a large group, whom every server finds among its users.
+    Group(Broadcast),
     /// Whoever watches this user. Only the servers know who does, so each gets it.
     Watchers(UserId),
+}
+
+/// Members of a group as of position `gv` of its stream who are members still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broadcast {
+    pub group: GroupId,
+    pub gv: Seq,
+    pub part: Part,
+    /// Who comes or goes with it: is told at once, and the others that members have changed.
+    pub about: Option<UserId>,
+}
+
+/// Which of a group's members a delta is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    All,
+    /// The owner among them.
+    Admins,
+    /// Who are no admins.
+    Others,
+}
+
+impl Part {
+    #[must_use]
+    pub fn includes(self, role: Role) -> bool {
+        match self {
+            Self::All => true,
+            Self::Admins => role > Role::Member,
+            Self::Others => role == Role::Member,
+        }
+    }
 }
 
 /// One announcement, encoded. Servers pass `body` on and never look into it.
@@ -63,7 +94,7 @@ pub struct Envelope {
 #[derive(Debug, Clone)]
 pub enum Recipients {
     Users(Vec<UserId>),
-    Group { group: GroupId, gv: Seq },
+    Group(Broadcast),
     Watchers(UserId),
 }
 
@@ -107,10 +138,7 @@ impl Announcement {
     pub fn encode(&self) -> Option<Envelope> {
         let to = match &self.audience {
             Audience::Users(users) => Recipients::Users(users.clone()),
-            Audience::Group { group, gv } => Recipients::Group {
-                group: *group,
-                gv: *gv,
-            },
+            Audience::Group(broadcast) => Recipients::Group(*broadcast),
             Audience::Watchers(user) => Recipients::Watchers(*user),
         };
         let of_entry = |entry: &Entry, delta| {

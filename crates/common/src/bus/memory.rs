@@ -230,7 +230,7 @@ impl Queue {
             return;
         }
         let wanted = match &envelope.to {
-            Recipients::Group { .. } | Recipients::Watchers(_) => true,
+            Recipients::Group(_) | Recipients::Watchers(_) => true,
             Recipients::Users(users) => {
                 let content = lock(&self.content);
                 users
@@ -265,7 +265,7 @@ fn size(delivery: &Delivery) -> usize {
         Delivery::Delta(envelope) => {
             let recipients = match &envelope.to {
                 Recipients::Users(users) => users.len(),
-                Recipients::Group { .. } | Recipients::Watchers(_) => 1,
+                Recipients::Group(_) | Recipients::Watchers(_) => 1,
             };
             envelope.body.len() + 16 * recipients
         }

@@ -8,7 +8,9 @@ mod envelope;
 mod memory;
 mod rabbitmq;
 
-pub use envelope::{Announcement, Audience, Control, Envelope, Payload, Recipients, TraceContext};
+pub use envelope::{
+    Announcement, Audience, Broadcast, Control, Envelope, Part, Payload, Recipients, TraceContext,
+};
 pub use memory::{MemoryBus, QueueLimits};
 pub use rabbitmq::{BadAddress, ConsumerLimits, RabbitMqBus, RabbitMqConfig, RabbitMqCounters};
 

@@ -11,7 +11,12 @@ pub(super) fn render(config: &Config) -> String {
     put(&mut root, "listen", config.listen.to_string());
     put(&mut root, "public_url", config.public_url.as_str());
     put(&mut root, "fanout_limit", config.limits.fanout_limit);
-    put(&mut root, "default_groups", Vec::<Value>::new());
+    let names = config.default_groups.names.iter();
+    let names: Vec<Value> = names.map(|name| name.as_str().into()).collect();
+    put(&mut root, "default_groups", names);
+    if let Some(owner) = &config.default_groups.owner {
+        put(&mut root, "default_groups_owner", owner.as_str());
+    }
     put(&mut root, "store", store(&config.store));
     put(&mut root, "bus", bus(config));
     put(&mut root, "presence", presence(&config.presence));
@@ -132,6 +137,7 @@ fn limits(config: &Config) -> Table {
     let limits = &config.limits;
     let mut table = Table::new();
     put(&mut table, "channels_per_group", limits.channels_per_group);
+    put(&mut table, "members_per_group", limits.members_per_group);
     put(&mut table, "bans_per_group", limits.bans_per_group);
     put(&mut table, "invites_per_group", limits.invites_per_group);
     put(&mut table, "groups_per_user", limits.groups_per_user);

@@ -25,6 +25,7 @@ pub(super) const WITHOUT_DEFAULT: &[&str] = &[
     "auth.secret",
     "ws.public_url",
     "telemetry.otlp_endpoint",
+    "default_groups_owner",
 ];
 
 /// Keys that may be given as `KEY_file` instead.

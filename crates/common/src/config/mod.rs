@@ -22,7 +22,7 @@ use std::path::Path;
 
 pub use secret::{SecretFileError, secret_beside};
 pub use types::{
-    AuthConfig, Binary, BusBackend, BusConfig, Config, Limits, LogConfig, LogFormat,
+    AuthConfig, Binary, BusBackend, BusConfig, Config, DefaultGroups, Limits, LogConfig, LogFormat,
     PresenceConfig, StoreConfig, TelemetryConfig, WsConfig,
 };
 

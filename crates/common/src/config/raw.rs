@@ -59,6 +59,7 @@ pub(super) struct Ws {
 #[derive(Debug, Deserialize)]
 pub(super) struct Limits {
     pub(super) channels_per_group: u32,
+    pub(super) members_per_group: u32,
     pub(super) bans_per_group: u32,
     pub(super) invites_per_group: u32,
     pub(super) groups_per_user: u32,

@@ -140,7 +140,7 @@ fn every_problem_is_named_at_once() {
         ("TIDINGS__STORE__PHAT", "x"),
         ("TIDINGS__BUS__PARTITIONS", "many"),
         ("TIDINGS__AUTH__SECRET", "short"),
-        ("TIDINGS__DEFAULT_GROUPS", "lobby"),
+        ("TIDINGS__DEFAULT_GROUPS", "lobby,lobby"),
         ("TIDINGS__FANOUT_LIMIT", "4001"),
     ];
     let error = file.load(&variables).unwrap_err().to_string();
@@ -149,7 +149,7 @@ fn every_problem_is_named_at_once() {
         "store.phat: there is no such setting (from TIDINGS__STORE__PHAT)",
         "bus.partitions: invalid type",
         "auth.secret: must have at least 32 bytes",
-        "default_groups: must be empty",
+        "default_groups: each name once",
         "fanout_limit: must be between 2 and 4000",
         "log.retention_days: less than 25 hours",
     ] {
@@ -353,4 +353,40 @@ fn a_list_may_name_several_urls() {
     };
     assert_eq!(urls.len(), 2);
     assert_eq!(exchanges.get(), 8);
+}
+
+#[test]
+fn default_groups_have_names_and_perhaps_an_owner() {
+    let config = load(
+        Binary::Standalone,
+        &[
+            ("TIDINGS__DEFAULT_GROUPS", "Lobby, Front desk"),
+            ("TIDINGS__DEFAULT_GROUPS_OWNER", "Ada"),
+        ],
+    );
+    let groups = config.unwrap().default_groups;
+    let names: Vec<&str> = groups.names.iter().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["Lobby", "Front desk"]);
+    assert_eq!(groups.owner.unwrap().as_str(), "ada");
+    for (variable, value, expected) in [
+        (
+            "TIDINGS__DEFAULT_GROUPS",
+            "a,b\tc",
+            "default_groups: must have 1 to 100",
+        ),
+        (
+            "TIDINGS__DEFAULT_GROUPS_OWNER",
+            "a b",
+            "default_groups_owner: must be 2 to 32",
+        ),
+    ] {
+        let error = problems(Binary::Standalone, &[(variable, value)]);
+        assert!(error.contains(expected), "{error}");
+    }
+    let many: Vec<String> = (0..21).map(|number| number.to_string()).collect();
+    let error = problems(
+        Binary::Standalone,
+        &[("TIDINGS__DEFAULT_GROUPS", &many.join(","))],
+    );
+    assert!(error.contains("default_groups: at most 20"), "{error}");
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::domain::{Name, Username};
+
 /// Which program is being configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binary {
@@ -53,7 +55,17 @@ pub struct Config {
     pub log: LogConfig,
     pub ws: WsConfig,
     pub limits: Limits,
+    pub default_groups: DefaultGroups,
     pub telemetry: TelemetryConfig,
+}
+
+/// Groups that every user joins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DefaultGroups {
+    /// Each once; at most 20.
+    pub names: Vec<Name>,
+    /// Who joins them as their owner.
+    pub owner: Option<Username>,
 }
 
 /// Where entries and state are kept.
@@ -130,6 +142,7 @@ pub struct Limits {
     /// A group with more members is large; at most 4,000.
     pub fanout_limit: u32,
     pub channels_per_group: u32,
+    pub members_per_group: u32,
     pub bans_per_group: u32,
     pub invites_per_group: u32,
     pub groups_per_user: u32,

@@ -9,10 +9,11 @@ use secrecy::SecretString;
 
 use super::layers::Layers;
 use super::types::{
-    AuthConfig, Binary, BusBackend, BusConfig, Config, Limits, LogConfig, LogFormat,
+    AuthConfig, Binary, BusBackend, BusConfig, Config, DefaultGroups, Limits, LogConfig, LogFormat,
     PresenceConfig, StoreConfig, TelemetryConfig, WsConfig,
 };
 use super::{Problems, address, raw};
+use crate::domain::{Name, Username};
 
 /// All recipients of a delta must fit into one AMQP header frame.
 const MAX_FANOUT_LIMIT: u32 = 4000;
@@ -22,13 +23,15 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MIN_RETENTION: Duration = Duration::from_secs(25 * 60 * 60);
 /// Below this argon2 has no room for one lane.
 const MIN_ARGON2_KIB: u32 = 8;
+/// Each is an append for everybody who registers.
+const MAX_DEFAULT_GROUPS: usize = 20;
 
 pub(super) fn config(binary: Binary, layers: &Layers, problems: &mut Problems) -> Option<Config> {
     let listen = listen(binary, layers, problems);
     let given_url = layers
         .find::<String>("public_url", problems)
         .and_then(|url| checked("public_url", address::base_url(&url), problems));
-    refuse_default_groups(layers, problems);
+    let default_groups = default_groups(layers, problems);
     // Every section is looked at before the first missing one ends it.
     let store = store(binary, layers, problems);
     let bus = bus(binary, layers, problems);
@@ -51,6 +54,7 @@ pub(super) fn config(binary: Binary, layers: &Layers, problems: &mut Problems) -
         log: log?,
         ws: ws?,
         limits: limits?,
+        default_groups: default_groups?,
         telemetry: telemetry?,
     })
 }
@@ -65,14 +69,33 @@ fn listen(binary: Binary, layers: &Layers, problems: &mut Problems) -> SocketAdd
     checked("listen", address, problems).unwrap_or_else(|| binary.default_listen())
 }
 
-fn refuse_default_groups(layers: &Layers, problems: &mut Problems) {
-    let groups: Option<Vec<String>> = layers.get("default_groups", problems);
-    if groups.is_some_and(|groups| !groups.is_empty()) {
-        problems.add(
-            "default_groups: must be empty; it arrives with support for very large groups"
-                .to_owned(),
-        );
+fn default_groups(layers: &Layers, problems: &mut Problems) -> Option<DefaultGroups> {
+    let names: Vec<String> = layers.get("default_groups", problems)?;
+    if names.len() > MAX_DEFAULT_GROUPS {
+        problems.add(format!("default_groups: at most {MAX_DEFAULT_GROUPS}"));
     }
+    let mut checked = Vec::new();
+    for name in names {
+        match Name::parse(name) {
+            Ok(name) if checked.contains(&name) => {
+                problems.add("default_groups: each name once".to_owned());
+            }
+            Ok(name) => checked.push(name),
+            Err(error) => problems.add(format!("default_groups: {error}")),
+        }
+    }
+    let owner = layers.find::<String>("default_groups_owner", problems);
+    let owner = owner.and_then(|owner| match Username::parse(owner) {
+        Ok(owner) => Some(owner),
+        Err(error) => {
+            problems.add(format!("default_groups_owner: {error}"));
+            None
+        }
+    });
+    Some(DefaultGroups {
+        names: checked,
+        owner,
+    })
 }
 
 fn store(binary: Binary, layers: &Layers, problems: &mut Problems) -> Option<StoreConfig> {
@@ -254,6 +277,7 @@ fn limits(layers: &Layers, problems: &mut Problems) -> Option<Limits> {
     let raw: raw::Limits = layers.get("limits", problems)?;
     for (key, value) in [
         ("limits.channels_per_group", raw.channels_per_group),
+        ("limits.members_per_group", raw.members_per_group),
         ("limits.bans_per_group", raw.bans_per_group),
         ("limits.invites_per_group", raw.invites_per_group),
         ("limits.groups_per_user", raw.groups_per_user),
@@ -268,6 +292,7 @@ fn limits(layers: &Layers, problems: &mut Problems) -> Option<Limits> {
     Some(Limits {
         fanout_limit: fanout_limit?,
         channels_per_group: raw.channels_per_group,
+        members_per_group: raw.members_per_group,
         bans_per_group: raw.bans_per_group,
         invites_per_group: raw.invites_per_group,
         groups_per_user: raw.groups_per_user,

@@ -290,7 +290,7 @@ impl Change {
 
     /// Whether a fence must follow in every channel of the group before this `g:` change is
     /// acknowledged: it takes a right to write away or gives it back, or adds a member who must
-    /// miss nothing.
+    /// miss nothing (in a large group that needs none: servers find out themselves).
     #[must_use]
     pub fn needs_fence(&self) -> bool {
         match self {
@@ -304,6 +304,16 @@ impl Change {
             Self::ChannelUpdated { slow_mode_secs, .. } => slow_mode_secs.is_some(),
             Self::MemberBanned { was_member, .. } => *was_member,
             _ => false,
+        }
+    }
+
+    /// Who comes or goes with this change. Of a large group that is told to everybody else in
+    /// runs.
+    #[must_use]
+    pub fn coming_or_going(&self) -> Option<UserId> {
+        match self {
+            Self::MemberAdded { user, .. } => Some(*user),
+            _ => self.removes(),
         }
     }
 

@@ -59,7 +59,8 @@ pub enum Role {
 
 names!(Role: Member => "member", Admin => "admin", Owner => "owner");
 
-/// A group with its members and channels, as of position `applied` of its stream or later.
+/// A group with its channels and some of its members, as of position `applied` of its stream or
+/// later.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     pub id: GroupId,
@@ -74,9 +75,57 @@ pub struct Group {
     pub deleted: bool,
     /// The edit lease that was taken last, unless it is over by what the log says.
     pub lease: Option<Lease>,
+    pub size: Size,
+    /// Those that whoever read the group asked for: of a large one never all.
     pub members: BTreeMap<UserId, Member>,
     /// Deleted ones are absent.
     pub channels: BTreeMap<ChannelId, Channel>,
+}
+
+/// How many members a group has, and what follows from it for how it is told of things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    pub members: u64,
+    /// Its recipients are too many to be named one by one. A group turns large above
+    /// `fanout_limit` members and small again below 80 % of that, so that one at the limit does
+    /// not turn with everybody who comes or goes.
+    pub large: bool,
+    /// Position of the entry with which it last turned; 0: it has always been small.
+    pub turned: Seq,
+}
+
+impl Size {
+    /// The size after entry `seq`, with which `change` members came (or went, if negative).
+    #[must_use]
+    pub fn after(self, seq: Seq, change: i64, fanout_limit: u64) -> Self {
+        let members = self.members.saturating_add_signed(change);
+        let large = if self.large {
+            !turns_small(members, fanout_limit)
+        } else {
+            members > fanout_limit
+        };
+        Self {
+            members,
+            large,
+            turned: if large == self.large {
+                self.turned
+            } else {
+                seq
+            },
+        }
+    }
+
+    /// Whether a delta that was committed as of position `as_of` goes to everybody by name. What
+    /// was committed before the group turned small is told as large groups are: who had joined
+    /// without a fence must not be left out.
+    #[must_use]
+    pub fn is_named_at(&self, as_of: Seq) -> bool {
+        !self.large && as_of >= self.turned
+    }
+}
+
+fn turns_small(members: u64, fanout_limit: u64) -> bool {
+    members.saturating_mul(10) < fanout_limit.saturating_mul(8)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +147,7 @@ pub struct Membership {
     pub created_at: Timestamp,
     pub version: Seq,
     pub role: Role,
-    pub member_count: u64,
+    pub size: Size,
     /// As in [`Group`].
     pub lease: Option<Lease>,
     /// Ascending by id; deleted ones are absent.
@@ -136,5 +185,40 @@ impl Group {
     pub fn channel_for(&self, user: UserId, channel: ChannelId) -> Result<&Channel, Refusal> {
         self.member(user)?;
         self.channels.get(&channel).ok_or(Refusal::NotFound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_turns_large_above_the_limit_and_small_below_four_fifths_of_it() {
+        let mut size = Size::default();
+        for (seq, change, expected) in [
+            (1, 10, (10, false, 0)),
+            (2, 1, (11, true, 2)),
+            (3, -1, (10, true, 2)),
+            (4, -2, (8, true, 2)),
+            (5, -1, (7, false, 5)),
+            (6, 3, (10, false, 5)),
+            (7, 1, (11, true, 7)),
+        ] {
+            size = size.after(seq, change, 10);
+            assert_eq!((size.members, size.large, size.turned), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_the_turn_to_small_is_not_told_by_name() {
+        let size = |large, turned| Size {
+            members: 5,
+            large,
+            turned,
+        };
+        assert!(size(false, 0).is_named_at(0));
+        assert!(!size(true, 3).is_named_at(9));
+        assert!(!size(false, 7).is_named_at(6));
+        assert!(size(false, 7).is_named_at(7));
     }
 }

@@ -51,7 +51,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::{GroupId, GroupKind};
+    use crate::domain::{GroupId, GroupKind, Size};
 
     #[test]
     fn only_the_last_token_in_the_hands_of_its_session_passes() {
@@ -65,6 +65,7 @@ mod tests {
             applied: 9,
             deleted: false,
             lease: None,
+            size: Size::default(),
             members: BTreeMap::new(),
             channels: BTreeMap::new(),
         };

@@ -24,7 +24,7 @@ mod user;
 pub use bucket::{Bucket, Version};
 pub use change::{Change, Ephemeral, Kind, UnknownKind};
 pub use entry::{Cursor, Entry, Head, Key, RequestHash, Seq};
-pub use group::{Channel, Group, GroupKind, Member, Membership, Role, UnknownName};
+pub use group::{Channel, Group, GroupKind, Member, Membership, Role, Size, UnknownName};
 pub use ids::{
     ChannelId, ConnectionId, DeploymentId, EntryId, GroupId, InviteId, ServerId, SessionId, UserId,
 };

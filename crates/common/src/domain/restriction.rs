@@ -14,6 +14,8 @@ pub struct Ban {
 /// What there is of it. It outlasts membership, so that nobody gets rid of it by leaving.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restrictions {
+    /// The group knows the user: as a member, as one who was, or as one who was ever banned.
+    pub known: bool,
     pub ban: Option<Ban>,
     pub muted_until: Option<Timestamp>,
 }

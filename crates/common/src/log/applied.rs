@@ -22,14 +22,17 @@ pub(super) const APPLYING_AT_ONCE: usize = 16;
 /// See the module's documentation.
 pub struct Applied {
     store: Arc<dyn Store>,
+    fanout_limit: u64,
     streams: Mutex<HashMap<StreamId, Arc<AsyncMutex<Seq>>>>,
 }
 
 impl Applied {
+    /// Above `fanout_limit` members a group turns large.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Store>, fanout_limit: u64) -> Self {
         Self {
             store,
+            fanout_limit,
             streams: Mutex::default(),
         }
     }
@@ -71,7 +74,8 @@ impl Applied {
         let mut known = known.lock().await;
         let after = after.max(*known);
         if after < through {
-            apply_pending(self.store.as_ref(), stream, after, through).await?;
+            let store = self.store.as_ref();
+            apply_pending(store, self.fanout_limit, stream, after, through).await?;
             *known = through;
         }
         Ok(())

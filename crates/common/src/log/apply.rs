@@ -16,6 +16,7 @@ const PAGE: usize = 200;
 /// committed them. Entries that are pending no more have been applied by somebody.
 pub(super) async fn apply_pending(
     store: &dyn Store,
+    fanout_limit: u64,
     stream: StreamId,
     mut after: Seq,
     through: Seq,
@@ -31,7 +32,7 @@ pub(super) async fn apply_pending(
                 return Ok(());
             }
             after = entry.seq;
-            let changes = project(&entry);
+            let changes = project(&entry, fanout_limit);
             if !changes.is_empty() {
                 let applying = store.apply(stream, entry.seq, changes);
                 applying.instrument(trace::apply(&entry)).await?;

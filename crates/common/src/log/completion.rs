@@ -11,7 +11,7 @@ use super::appender::Appenders;
 use super::applied::Applied;
 use super::groups::Groups;
 use crate::domain::{
-    Change, ChannelId, Entry, GroupId, Head, Key, Place, Seq, SessionId, StreamId, UserId,
+    Change, ChannelId, Entry, Group, GroupId, Head, Key, Place, Seq, SessionId, StreamId, UserId,
 };
 use crate::store::{Store, StoreError};
 
@@ -38,11 +38,12 @@ pub(super) enum Incomplete {
 impl Completion {
     pub(super) fn new(
         store: Arc<dyn Store>,
+        fanout_limit: u64,
         groups: Arc<Groups>,
         appenders: Weak<Appenders>,
     ) -> Self {
         Self {
-            applied: Arc::new(Applied::new(store.clone())),
+            applied: Arc::new(Applied::new(store.clone(), fanout_limit)),
             store,
             groups,
             appenders,
@@ -103,7 +104,8 @@ impl Completion {
     }
 
     /// What stands before the fences of their joining does not count as unread for somebody who
-    /// has never read. Whoever repeats it finds the same fences.
+    /// has never read. Whoever repeats it finds the same fences, or, in a large group, what the
+    /// first found as the channels' ends.
     async fn begin_reading(
         &self,
         entry: &Entry,
@@ -154,10 +156,17 @@ impl Completion {
         group: GroupId,
         again: bool,
     ) -> Result<Vec<(ChannelId, Place)>, AppendError> {
-        let state = self.store.group(group).await.map_err(|error| {
+        let state = self.store.group_for(group, &[]).await.map_err(|error| {
             tracing::warn!(group.id = %group, error = &error as &dyn std::error::Error, "the channels to fence could not be read");
             AppendError::Unavailable
         })?;
+        // Of a large group everybody's servers find out themselves who has come. The first who is
+        // one too many still has a fence: whoever is behind it knows that the group is large.
+        if let (Change::MemberAdded { .. }, Some(state)) = (&entry.change, &state)
+            && self.is_known_to_be_large(state, entry.seq).await?
+        {
+            return self.ends(state).await;
+        }
         let gv = state.iter().map(|state| state.applied).max();
         let gv = gv.unwrap_or_default().max(entry.seq);
         let there = state
@@ -176,6 +185,33 @@ impl Completion {
             Ok((channel, fence.into()))
         });
         try_join_all(fences).await
+    }
+
+    /// Where the channels of a group end, for want of fences.
+    async fn ends(&self, state: &Group) -> Result<Vec<(ChannelId, Place)>, AppendError> {
+        let channels: Vec<ChannelId> = state.channels.keys().copied().collect();
+        let ends = self.store.ends(&channels).await.map_err(|error| {
+            tracing::warn!(group.id = %state.id, error = &error as &dyn std::error::Error, "where the channels end could not be read");
+            AppendError::Unavailable
+        })?;
+        Ok(channels.into_iter().zip(ends).collect())
+    }
+
+    /// Whether whoever appends to a channel of the group knows that it is large, and was so before
+    /// the entry `seq`: the fence of the entry with which it became that is in, as is that of
+    /// every entry which is pending no more.
+    async fn is_known_to_be_large(&self, group: &Group, seq: Seq) -> Result<bool, AppendError> {
+        let turned = group.size.turned;
+        if !group.size.large || turned >= seq {
+            return Ok(false);
+        }
+        let stream = StreamId::Group(group.id);
+        let pending = self.store.pending_in(stream, turned.saturating_sub(1), 1);
+        let pending = pending.await.map_err(|error| {
+            tracing::warn!(group.id = %group.id, error = &error as &dyn std::error::Error, "it could not be read whether a fence is needed");
+            AppendError::Unavailable
+        })?;
+        Ok(pending.first().is_none_or(|entry| entry.seq != turned))
     }
 
     /// Boxed, because appending completes entries and completing them appends.

@@ -713,7 +713,7 @@ pub(crate) async fn an_addition_applied_late_does_not_undo_a_removal(store: Arc<
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(membership.member_count, 1);
+    assert_eq!(membership.size.members, 1);
 }
 
 pub(crate) async fn a_message_numbered_after_a_removal_is_checked_again(store: Arc<dyn Store>) {
@@ -784,7 +784,7 @@ pub(crate) async fn nothing_of_the_removed_follows_an_acknowledged_removal(store
 fn recipients(to: &Recipients) -> &[UserId] {
     match to {
         Recipients::Users(users) => users,
-        Recipients::Group { .. } | Recipients::Watchers(_) => panic!("the group is small"),
+        Recipients::Group(_) | Recipients::Watchers(_) => panic!("the group is small"),
     }
 }
 

@@ -1,5 +1,9 @@
 //! Groups as this process last read them. Corrected by fences (a caller asks for a position),
 //! by hints, and by age.
+//!
+//! A small group is kept with its members. Of a large one, members are looked up one by one, and
+//! forgotten with the state of the group that they were looked up for: so what is known of a
+//! member is at least as new as that.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::apply_pending;
 use super::metrics::CacheMetrics;
 use crate::bus::{Bus, Control, Delivery};
-use crate::domain::{ChannelId, Group, GroupId, Seq, StreamId};
+use crate::domain::{ChannelId, Group, GroupId, Member, Seq, StreamId, UserId};
 use crate::store::{Store, StoreError};
 
 /// Longest time for which a group is used without being read again.
@@ -21,17 +25,27 @@ const LIFETIME: Duration = Duration::from_secs(30);
 const WEIGHT_LIMIT: usize = 1_000_000;
 /// Pause before following hints again after the bus failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// Members of one large group that are remembered; one more makes all of it be forgotten.
+const LOOKED_UP: usize = 10_000;
 
 /// Groups, cached for at most 30 s and corrected by fences and hints.
 pub struct Groups {
     store: Arc<dyn Store>,
+    fanout_limit: u64,
     cache: Mutex<Cache>,
     metrics: CacheMetrics,
 }
 
+struct Cached {
+    group: Arc<Group>,
+    read_at: Instant,
+    /// Of a large group: who is a member and who is none, as far as anybody asked.
+    looked_up: HashMap<UserId, Option<Member>>,
+}
+
 #[derive(Default)]
 struct Cache {
-    groups: HashMap<GroupId, (Arc<Group>, Instant)>,
+    groups: HashMap<GroupId, Cached>,
     /// A channel never moves to another group.
     of_channel: HashMap<ChannelId, GroupId>,
     weight: usize,
@@ -54,15 +68,17 @@ pub(super) struct Reading<'a> {
 }
 
 impl Groups {
-    pub(super) fn new(store: Arc<dyn Store>, metrics: CacheMetrics) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, fanout_limit: u64, metrics: CacheMetrics) -> Self {
         Self {
             store,
+            fanout_limit,
             cache: Mutex::default(),
             metrics,
         }
     }
 
-    /// A group as of position `at_least` of its stream or later; perhaps up to 30 s old.
+    /// A group as of position `at_least` of its stream or later; perhaps up to 30 s old. With
+    /// its members if it is small, without any if it is large: see [`Groups::with`].
     /// None if there is none. Deleted groups are returned (their rules refuse everything).
     ///
     /// # Errors
@@ -80,8 +96,8 @@ impl Groups {
     }
 
     fn cached(&self, group: GroupId, at_least: Seq) -> Option<Arc<Group>> {
-        let cached = self.cache().groups.get(&group).cloned();
-        let Some((cached, read_at)) = cached else {
+        let cache = self.cache();
+        let Some(Cached { group, read_at, .. }) = cache.groups.get(&group) else {
             self.metrics.count("group", "miss");
             return None;
         };
@@ -90,12 +106,12 @@ impl Groups {
             self.metrics.count("group", "expired");
             return None;
         }
-        if cached.applied < at_least {
+        if group.applied < at_least {
             self.metrics.stale(age);
             return None;
         }
         self.metrics.count("group", "hit");
-        Some(cached)
+        Some(group.clone())
     }
 
     /// The group of a channel, otherwise as [`Groups::get`].
@@ -138,7 +154,8 @@ impl Groups {
         let stream = StreamId::Group(group);
         let applied = state.as_ref().map_or(0, |state| state.applied);
         if !self.store.pending_in(stream, applied, 1).await?.is_empty() {
-            apply_pending(self.store.as_ref(), stream, applied, Seq::MAX).await?;
+            let store = self.store.as_ref();
+            apply_pending(store, self.fanout_limit, stream, applied, Seq::MAX).await?;
             state = self.store.group(group).await?;
         }
         let state = state.map(Arc::new);
@@ -146,6 +163,58 @@ impl Groups {
             reading.keep(state);
         }
         Ok(state)
+    }
+
+    /// `group`, as it was got here, with those of `users` who are members; a small one has them
+    /// already. What is said of them is at least as new as the group's `applied`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if somebody had to be looked up and could not.
+    pub async fn with(
+        &self,
+        group: Arc<Group>,
+        users: &[UserId],
+    ) -> Result<Arc<Group>, StoreError> {
+        if !group.size.large {
+            return Ok(group);
+        }
+        let mut known = self.looked_up(&group, users);
+        let is_new = |user: &&UserId| !known.contains_key(*user);
+        let unknown: Vec<UserId> = users.iter().filter(is_new).copied().collect();
+        if !unknown.is_empty() {
+            let found = self.store.members_among(group.id, &unknown).await?;
+            known.extend(unknown.into_iter().map(|user| (user, None)));
+            known.extend(found.into_iter().map(|(user, member)| (user, Some(member))));
+            self.remember(&group, &known);
+        }
+        let members = known.into_iter();
+        let members = members.filter_map(|(user, member)| Some((user, member?)));
+        Ok(Arc::new(Group {
+            members: members.collect(),
+            ..Group::clone(&group)
+        }))
+    }
+
+    fn looked_up(&self, group: &Arc<Group>, users: &[UserId]) -> HashMap<UserId, Option<Member>> {
+        let mut cache = self.cache();
+        let Some(cached) = cache.of_state(group) else {
+            return HashMap::new();
+        };
+        let known = users.iter().filter_map(|user| {
+            let member = cached.looked_up.get(user)?;
+            Some((*user, *member))
+        });
+        known.collect()
+    }
+
+    fn remember(&self, group: &Arc<Group>, found: &HashMap<UserId, Option<Member>>) {
+        if let Some(cached) = self.cache().of_state(group) {
+            if cached.looked_up.len() + found.len() > LOOKED_UP {
+                cached.looked_up.clear();
+            }
+            cached.looked_up.extend(found);
+        }
     }
 
     pub(super) fn begin_reading(&self, group: GroupId) -> Reading<'_> {
@@ -159,7 +228,7 @@ impl Groups {
     /// The group has reached position `seq`.
     pub(super) fn forget_before(&self, group: GroupId, seq: Seq) {
         let mut cache = self.cache();
-        let stale = |(cached, _): &(Arc<Group>, Instant)| cached.applied < seq;
+        let stale = |cached: &Cached| cached.group.applied < seq;
         if cache.groups.get(&group).is_some_and(stale) {
             cache.remove(group);
         }
@@ -213,8 +282,8 @@ impl Cache {
 
     fn insert(&mut self, group: Arc<Group>) {
         // A slower reader may come with an older state.
-        if let Some((cached, _)) = self.groups.get(&group.id)
-            && cached.applied > group.applied
+        if let Some(cached) = self.groups.get(&group.id)
+            && cached.group.applied > group.applied
         {
             return;
         }
@@ -226,11 +295,22 @@ impl Cache {
         for channel in group.channels.keys() {
             self.of_channel.insert(*channel, group.id);
         }
-        self.groups.insert(group.id, (group, Instant::now()));
+        let cached = Cached {
+            group: group.clone(),
+            read_at: Instant::now(),
+            looked_up: HashMap::new(),
+        };
+        self.groups.insert(group.id, cached);
+    }
+
+    /// What is kept of a group, if it is this state of it.
+    fn of_state(&mut self, group: &Arc<Group>) -> Option<&mut Cached> {
+        let cached = self.groups.get_mut(&group.id)?;
+        Arc::ptr_eq(&cached.group, group).then_some(cached)
     }
 
     fn remove(&mut self, group: GroupId) {
-        if let Some((group, _)) = self.groups.remove(&group) {
+        if let Some(Cached { group, .. }) = self.groups.remove(&group) {
             self.weight -= weight(&group);
             for channel in group.channels.keys() {
                 self.of_channel.remove(channel);

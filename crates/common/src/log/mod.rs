@@ -93,12 +93,13 @@ impl Drop for Parts {
 
 impl Log {
     /// Starts the announcer among `tasks`, on whose runtime appends run as well, so that they
-    /// outlive the requests that asked for them.
+    /// outlive the requests that asked for them. Above `fanout_limit` members a group is large.
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
         clock: Arc<dyn Clock>,
+        fanout_limit: u64,
         metrics: &Metrics,
         tasks: &Tasks,
     ) -> Self {
@@ -107,7 +108,8 @@ impl Log {
         let appending = TaskTracker::new();
         let background = TaskTracker::new();
         let stopping = CancellationToken::new();
-        let groups = Arc::new(Groups::new(store.clone(), metrics.caches.clone()));
+        let groups = Groups::new(store.clone(), fanout_limit, metrics.caches.clone());
+        let groups = Arc::new(groups);
         background.spawn_on(
             tasks.watched(
                 "hints about groups",
@@ -136,6 +138,7 @@ impl Log {
         );
         let completion = Arc::new(Completion::new(
             store.clone(),
+            fanout_limit,
             groups.clone(),
             Arc::downgrade(&appenders),
         ));

@@ -11,8 +11,10 @@ use tracing::{Span, field};
 use super::apply::fill_in;
 use super::groups::Groups;
 use super::trace;
-use crate::bus::{Announcement, Audience, Bus, BusError, Control, Payload, TraceContext};
-use crate::domain::{Entry, Role, Seq, StreamId, UserId};
+use crate::bus::{
+    Announcement, Audience, Broadcast, Bus, BusError, Control, Part, Payload, TraceContext,
+};
+use crate::domain::{Entry, GroupId, Role, Seq, StreamId, UserId};
 use crate::store::{Store, StoreError};
 use crate::telemetry::traces;
 
@@ -176,8 +178,8 @@ impl Publisher {
     /// are members still, and whom it is about. None: the group is not known (yet).
     async fn audiences(&self, entry: &Entry) -> Result<Option<Audiences>, StoreError> {
         let (group, as_of) = match entry.stream {
-            StreamId::Sessions => return Ok(Some(Audiences::all(Vec::new()))),
-            StreamId::User(user) => return Ok(Some(Audiences::all(vec![user]))),
+            StreamId::Sessions => return Ok(Some(Named::all(Vec::new()).into())),
+            StreamId::User(user) => return Ok(Some(Named::all(vec![user]).into())),
             StreamId::Group(group) => (self.groups.get(group, entry.seq).await?, entry.seq),
             StreamId::Channel(channel) => {
                 (self.groups.of_channel(channel, entry.gv).await?, entry.gv)
@@ -186,32 +188,96 @@ impl Publisher {
         let Some(group) = group else {
             return Ok(None);
         };
+        if !group.size.is_named_at(as_of) {
+            return Ok(Some(Audiences::Members(group.id, as_of)));
+        }
         let members = group.members.iter();
         let members = members.filter(|(_, member)| member.joined <= as_of);
         let sees_all = |role| !entry.change.is_confidential() || role > Role::Member;
-        let mut audiences = Audiences::all(Vec::new());
+        let mut named = Named::all(Vec::new());
         for (user, member) in members {
             let part = if sees_all(member.role) {
-                &mut audiences.all
+                &mut named.all
             } else {
-                &mut audiences.less
+                &mut named.less
             };
             part.push(*user);
         }
         if let Some(user) = entry.change.removes() {
-            audiences.add_removed(user, entry.change.is_confidential());
+            named.add_removed(user, entry.change.is_confidential());
         }
-        Ok(Some(audiences))
+        Ok(Some(named.into()))
     }
 }
 
-/// Who is to hear of an entry: all of it, or what members see who are no admins.
-struct Audiences {
+/// Who is to hear of an entry.
+enum Audiences {
+    Named(Named),
+    /// The members of a large group as of this position.
+    Members(GroupId, Seq),
+}
+
+impl From<Named> for Audiences {
+    fn from(named: Named) -> Self {
+        Self::Named(named)
+    }
+}
+
+impl Audiences {
+    /// One, or where there are two sorts of recipients one for each.
+    fn announcements(self, entry: Entry, publish: &Span) -> Vec<Announcement> {
+        publish.record("messaging.message.id", field::display(entry.id));
+        let entry = Box::new(entry);
+        let to = match self {
+            Self::Named(named) => named.announcements(entry),
+            Self::Members(group, gv) => of_members(group, gv, entry),
+        };
+        let trace = traces::traceparent(publish).map(TraceContext);
+        to.into_iter()
+            .map(|(payload, audience)| Announcement {
+                payload,
+                audience,
+                trace: trace.clone(),
+            })
+            .collect()
+    }
+}
+
+/// Who comes or goes sees what members see who are no admins: what there is more is for those
+/// who were there.
+fn of_members(group: GroupId, gv: Seq, entry: Box<Entry>) -> Vec<(Payload, Audience)> {
+    let to = |part| {
+        Audience::Group(Broadcast {
+            group,
+            gv,
+            part,
+            about: None,
+        })
+    };
+    let in_group = matches!(entry.stream, StreamId::Group(_));
+    if let Some(user) = entry.change.coming_or_going().filter(|_| in_group) {
+        let audience = Audience::Group(Broadcast {
+            group,
+            gv,
+            part: Part::All,
+            about: Some(user),
+        });
+        return vec![(Payload::Concealed(entry), audience)];
+    }
+    if entry.change.is_confidential() {
+        let concealed = (Payload::Concealed(entry.clone()), to(Part::Others));
+        return vec![(Payload::Entry(entry), to(Part::Admins)), concealed];
+    }
+    vec![(Payload::Entry(entry), to(Part::All))]
+}
+
+/// Users, one by one: who hears all of an entry, and who what members see who are no admins.
+struct Named {
     all: Vec<UserId>,
     less: Vec<UserId>,
 }
 
-impl Audiences {
+impl Named {
     fn all(users: Vec<UserId>) -> Self {
         Self {
             all: users,
@@ -232,22 +298,15 @@ impl Audiences {
         part.push(user);
     }
 
-    /// One, or where there are two sorts of recipients one for each.
-    fn announcements(self, entry: Entry, publish: &Span) -> Vec<Announcement> {
-        publish.record("messaging.message.id", field::display(entry.id));
-        let announcement = |payload, users| Announcement {
-            payload,
-            audience: Audience::Users(users),
-            trace: traces::traceparent(publish).map(TraceContext),
-        };
-        let entry = Box::new(entry);
+    fn announcements(self, entry: Box<Entry>) -> Vec<(Payload, Audience)> {
+        let to = Audience::Users;
         if self.less.is_empty() {
-            return vec![announcement(Payload::Entry(entry), self.all)];
+            return vec![(Payload::Entry(entry), to(self.all))];
         }
-        let concealed = announcement(Payload::Concealed(entry.clone()), self.less);
+        let concealed = (Payload::Concealed(entry.clone()), to(self.less));
         if self.all.is_empty() {
             return vec![concealed];
         }
-        vec![announcement(Payload::Entry(entry), self.all), concealed]
+        vec![(Payload::Entry(entry), to(self.all)), concealed]
     }
 }

@@ -191,6 +191,8 @@ through! {
     fn sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     fn rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;
     fn group(group: GroupId) -> Option<Group>;
+    fn group_for(group: GroupId, users: &[UserId]) -> Option<Group>;
+    fn members_among(group: GroupId, users: &[UserId]) -> Vec<(UserId, Member)>;
     fn group_of(channel: ChannelId) -> Option<GroupId>;
     fn membership(user: UserId, group: GroupId) -> Option<Membership>;
     fn memberships(user: UserId, window: IdWindow<GroupId>, limit: usize) -> Vec<Membership>;
@@ -393,11 +395,15 @@ impl World {
 
 pub(super) type Outcome = Result<Committed, AppendError>;
 
+/// Of groups in the log's own tests, but where a test says another.
+pub(super) const FANOUT_LIMIT: u64 = 1000;
+
 pub(super) fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Log {
     Log::start(
         store,
         bus,
         Arc::new(SystemClock),
+        FANOUT_LIMIT,
         &crate::telemetry::Metrics::default(),
         &crate::tasks::Tasks::new(tokio_util::sync::CancellationToken::new()),
     )

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::contract::log_contract;
 use super::groups::Groups;
 use super::metrics::LogMetrics;
-use crate::domain::{Group, GroupId, GroupKind, Seq, Timestamp};
+use crate::domain::{Group, GroupId, GroupKind, Seq, Size, Timestamp};
 use crate::store::{SqliteStore, Store};
 use crate::telemetry::Metrics;
 
@@ -38,6 +38,7 @@ fn group(id: GroupId, applied: Seq) -> Arc<Group> {
         applied,
         deleted: false,
         lease: None,
+        size: Size::default(),
         members: [].into(),
         channels: [].into(),
     })
@@ -54,6 +55,7 @@ async fn a_group_that_was_read_before_a_hint_is_not_kept() {
     ] {
         let groups = Groups::new(
             store.clone(),
+            super::testing::FANOUT_LIMIT,
             LogMetrics::register(&Metrics::default()).caches,
         );
         let id = GroupId::generate();
@@ -82,7 +84,8 @@ async fn a_group_that_was_read_before_a_hint_is_not_kept() {
 async fn look_ups_of_groups_are_counted_by_what_comes_of_them() {
     let (store, _folder) = fresh_store().await.unwrap();
     let metrics = Metrics::default();
-    let groups = Groups::new(store, LogMetrics::register(&metrics).caches);
+    let caches = LogMetrics::register(&metrics).caches;
+    let groups = Groups::new(store, super::testing::FANOUT_LIMIT, caches);
     let id = GroupId::generate();
     assert_eq!(groups.get(id, 0).await.unwrap(), None);
     groups.begin_reading(id).keep(&group(id, 3));

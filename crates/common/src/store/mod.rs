@@ -305,9 +305,24 @@ pub trait StateStore: Send + Sync {
         key: Option<Key>,
     ) -> Result<bool, StoreError>;
 
-    /// A group with all its members and channels, deleted groups included. What it says is at
-    /// least as new as its `applied`.
+    /// A group with its channels, deleted groups included, and with all its members if it is
+    /// small; with none if it is large. What it says is at least as new as its `applied`.
     async fn group(&self, group: GroupId) -> Result<Option<Group>, StoreError>;
+
+    /// As [`StateStore::group`], with those of `users` who are members, and no other.
+    async fn group_for(
+        &self,
+        group: GroupId,
+        users: &[UserId],
+    ) -> Result<Option<Group>, StoreError>;
+
+    /// Those of `users` who are members of a group, in any order. Costs one index seek for each
+    /// of them.
+    async fn members_among(
+        &self,
+        group: GroupId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, Member)>, StoreError>;
 
     /// The group of a channel, also of a deleted one.
     async fn group_of(&self, channel: ChannelId) -> Result<Option<GroupId>, StoreError>;

@@ -109,11 +109,12 @@ pub enum StateChange {
         group: GroupId,
         invite: InviteId,
     },
-    /// Everything of the entry is applied: the group's `applied` becomes `seq`, its member
-    /// count changes by `members`. Always the last change of a `g:` entry.
+    /// Everything of the entry is applied: the group's `applied` becomes `seq`, its size what
+    /// [`Size::after`](crate::domain::Size::after) says. Always the last change of a `g:` entry.
     GroupApplied {
         group: GroupId,
         members: i64,
+        fanout_limit: u64,
     },
     /// Content and mentions move from the entry `seq` of the channel into the message.
     EditMessage {
@@ -147,11 +148,13 @@ pub enum StateChange {
 }
 
 /// The changes of state that `entry` stands for, in the order in which to apply them.
+/// `fanout_limit` decides whether a group turns large or small with it: by what the first said
+/// who applied it, should processes differ.
 #[must_use]
-pub fn project(entry: &Entry) -> Vec<StateChange> {
+pub fn project(entry: &Entry, fanout_limit: u64) -> Vec<StateChange> {
     match entry.stream {
         StreamId::User(user) => of_user(user, entry),
-        StreamId::Group(group) => of_group(group, entry),
+        StreamId::Group(group) => of_group(group, entry, fanout_limit),
         StreamId::Channel(channel) => of_channel(channel, entry),
         StreamId::Sessions => Vec::new(),
     }
@@ -192,7 +195,7 @@ fn of_user(user: UserId, entry: &Entry) -> Vec<StateChange> {
     }
 }
 
-fn of_group(group: GroupId, entry: &Entry) -> Vec<StateChange> {
+fn of_group(group: GroupId, entry: &Entry, fanout_limit: u64) -> Vec<StateChange> {
     let mut changes = Vec::new();
     let mut members = 0;
     match &entry.change {
@@ -317,7 +320,11 @@ fn of_group(group: GroupId, entry: &Entry) -> Vec<StateChange> {
         }
         _ => {}
     }
-    changes.push(StateChange::GroupApplied { group, members });
+    changes.push(StateChange::GroupApplied {
+        group,
+        members,
+        fanout_limit,
+    });
     changes
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 
-use crate::domain::{Cursor, Entry, Role, Seq, StreamId, UserId};
+use crate::domain::{Cursor, Entry, GroupId, Membership, Role, Seq, StreamId, UserId};
 use crate::log::{Applied, fill_in};
 use crate::store::{Store, StoreError};
 use crate::wire::{Delta, Reset, ResetReason, SyncAnswer};
@@ -146,18 +146,18 @@ impl Sync {
         let limit = usize::try_from(through - after).unwrap_or(usize::MAX);
         let mut entries = store.entries(stream, after, through, limit).await?;
         fill_in(store, &mut entries).await?;
-        let whole = self.sees_all(who, stream, &entries).await?;
-        let hidden = |entry: &Entry| !whole && entry.change.is_hidden();
+        let shown = self.shown(who, stream, &entries).await?;
         let mut items = Vec::with_capacity(entries.len());
         let mut run = None;
         for (index, entry) in entries.iter().enumerate() {
             let first = run.take().unwrap_or(entry.seq);
-            // Of a run of hidden entries the last stands for all.
-            if hidden(entry) && entries.get(index + 1).is_some_and(hidden) {
+            // Of a run of such entries the last stands for all.
+            let next = entries.get(index + 1);
+            if next.is_some_and(|next| shown.as_one(entry, next)) {
                 run = Some(first);
                 continue;
             }
-            let delta = encode(entry, first, whole);
+            let delta = shown.delta(entry, first);
             items.push(Item {
                 first,
                 seq: entry.seq,
@@ -168,35 +168,80 @@ impl Sync {
         Ok(items)
     }
 
-    /// Whether these entries are to be shown whole: what is for admins alone only to those who
-    /// are admins now.
-    async fn sees_all(
+    /// How these entries are to be shown: what is for admins alone only to those who are admins
+    /// now, who came and went in runs where the group is large now.
+    async fn shown(
         &self,
         who: UserId,
         stream: StreamId,
         entries: &[Entry],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Shown, StoreError> {
         let StreamId::Group(group) = stream else {
-            return Ok(true);
+            return Ok(Shown::WHOLE);
         };
-        if !entries.iter().any(|entry| entry.change.is_confidential()) {
-            return Ok(true);
+        let depends = |entry: &Entry| {
+            entry.change.is_confidential() || entry.change.coming_or_going().is_some()
+        };
+        if !entries.iter().any(depends) {
+            return Ok(Shown::WHOLE);
         }
         let membership = self.store.membership(who, group).await?;
-        Ok(membership.is_some_and(|membership| membership.role > Role::Member))
+        Ok(membership.map_or(Shown::HIDING, |membership| Shown::to(group, &membership)))
     }
 }
 
-/// What clients see; None: nothing. `first` begins the run of hidden entries that the entry ends,
-/// or is its own position; not `whole`: as members see it who are no admins.
-fn encode(entry: &Entry, first: Seq, whole: bool) -> Option<Delta> {
-    let delta = if whole {
-        Delta::of_entry(entry)
-    } else {
-        Delta::concealed(entry)
+/// How a group's entries are shown to somebody.
+struct Shown {
+    /// What is for admins alone, too.
+    whole: bool,
+    /// Comings and goings as runs, with the number of members.
+    runs: Option<(GroupId, u64)>,
+}
+
+impl Shown {
+    const WHOLE: Self = Self {
+        whole: true,
+        runs: None,
     };
-    let first = (first < entry.seq).then_some(first);
-    delta.map(|delta| Delta { first, ..delta })
+    const HIDING: Self = Self {
+        whole: false,
+        runs: None,
+    };
+
+    fn to(group: GroupId, membership: &Membership) -> Self {
+        let size = membership.size;
+        Self {
+            whole: membership.role > Role::Member,
+            runs: size.large.then_some((group, size.members)),
+        }
+    }
+
+    /// Whether one delta stands for these two, which follow each other.
+    fn as_one(&self, entry: &Entry, next: &Entry) -> bool {
+        let hidden = |entry: &Entry| !self.whole && entry.change.is_hidden();
+        let moves = |entry: &Entry| self.runs.is_some() && entry.change.coming_or_going().is_some();
+        hidden(entry) && hidden(next) || moves(entry) && moves(next)
+    }
+
+    /// What clients see; None: nothing. `first` begins the run that the entry ends, or is its own
+    /// position.
+    fn delta(&self, entry: &Entry, first: Seq) -> Option<Delta> {
+        let is_run = first < entry.seq;
+        if let Some((group, count)) = self.runs
+            && is_run
+            && entry.change.coming_or_going().is_some()
+        {
+            let run = (first, entry.seq);
+            return Some(Delta::members_changed(group, run, entry.at, count));
+        }
+        let delta = if self.whole {
+            Delta::of_entry(entry)
+        } else {
+            Delta::concealed(entry)
+        };
+        let first = is_run.then_some(first);
+        delta.map(|delta| Delta { first, ..delta })
+    }
 }
 
 impl Synced {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use crate::domain::{Change, Entry, Ephemeral, Kind, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{Change, Entry, Ephemeral, GroupId, Kind, Seq, StreamId, Timestamp, UserId};
 
 /// The kind of what the recipient may not see.
 const HIDDEN: &str = "hidden";
@@ -70,6 +70,26 @@ impl Delta {
             delta.data.remove("invite");
         }
         Some(delta)
+    }
+
+    /// Members of a large group came and went, with the entries from `first` to `seq`; it has
+    /// `count` of them, as of `seq` or later.
+    #[must_use]
+    pub fn members_changed(
+        group: GroupId,
+        (first, seq): (Seq, Seq),
+        at: Timestamp,
+        count: u64,
+    ) -> Self {
+        Self {
+            stream: Some(StreamId::Group(group).to_string()),
+            first: Some(first),
+            seq: Some(seq),
+            kind: Kind::MembersChanged.as_str().to_owned(),
+            at: at.to_string(),
+            actor: None,
+            data: object(json!({ "count": count })),
+        }
     }
 
     #[must_use]

@@ -407,7 +407,7 @@ impl Group {
             name: membership.name,
             version: membership.version,
             role: membership.role.as_str(),
-            member_count: membership.member_count,
+            member_count: membership.size.members,
             channels: channels.collect(),
             lease: membership.lease.map(LeaseRef::from),
             created_at: membership.created_at.to_string(),

@@ -44,7 +44,7 @@ impl Backlog {
             let created = vec![new_group(user, of_group.to_vec())];
             let stream = GroupId::generate().into();
             let group = commit(&*store, user, stream, created, old).await;
-            let changes = project(&group[0]);
+            let changes = project(&group[0], 1000);
             store.apply(stream, 1, changes).await.unwrap();
             store.settle(&[(stream, 1)]).await.unwrap();
         }

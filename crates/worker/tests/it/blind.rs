@@ -96,6 +96,8 @@ through! { StateStore:
     sessions(user: UserId, window: IdWindow<SessionId>, limit: usize) -> Vec<Session>;
     rotate_session(session: SessionId, generation: u32, at: Timestamp, key: Option<Key>) -> bool;
     group(group: GroupId) -> Option<Group>;
+    group_for(group: GroupId, users: &[UserId]) -> Option<Group>;
+    members_among(group: GroupId, users: &[UserId]) -> Vec<(UserId, Member)>;
     group_of(channel: ChannelId) -> Option<GroupId>;
     membership(user: UserId, group: GroupId) -> Option<Membership>;
     memberships(user: UserId, window: IdWindow<GroupId>, limit: usize) -> Vec<Membership>;

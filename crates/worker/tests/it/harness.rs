@@ -133,6 +133,7 @@ pub(crate) fn relay(store: Arc<dyn Store>, bus: Arc<Fragile>, clock: Arc<dyn Clo
         store.clone(),
         bus,
         Arc::new(SystemClock),
+        1000,
         &Metrics::default(),
         &Tasks::new(CancellationToken::new()),
     );

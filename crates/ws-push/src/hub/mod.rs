@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidings_common::bus::{Envelope, Recipients};
+use tidings_common::bus::Envelope;
 use tidings_common::domain::{ConnectionId, SessionId, UserId};
 use tidings_common::wire::ResumeReason;
 
@@ -177,38 +177,16 @@ impl Hub {
         &self.watches
     }
 
-    /// Offers a delta to every connection it is for. Never waits.
-    pub(crate) fn dispatch(&self, envelope: &Envelope) {
-        let users = match &envelope.to {
-            Recipients::Users(users) => users,
-            Recipients::Watchers(user) => return self.tell_watchers(*user, envelope),
-            // Deltas of large groups need their membership, which this server does not follow
-            // yet; none are published while groups above the fan-out limit are refused. Should
-            // one come from a newer process, that somebody may have missed it is the truth.
-            Recipients::Group { .. } => return self.resume_all(),
-        };
-        let ephemeral = envelope.position.is_none();
-        // One of the writes is traced: they may be thousands, and differ by how slow a client is.
+    /// Offers a delta to every connection of these users. Never waits.
+    pub(crate) fn dispatch(&self, users: &[UserId], envelope: &Envelope) {
         let mut traced = envelope.trace.is_some();
         for user in users {
-            if let Some(clients) = self.shard(*user).get(user) {
-                for client in clients {
-                    let delta = Delta {
-                        frame: envelope.body.clone(),
-                        ephemeral,
-                        committed: envelope.at,
-                        span: std::mem::take(&mut traced)
-                            .then(|| trace::write(client.transport))
-                            .flatten(),
-                    };
-                    let offered = client.recipient.offer(delta);
-                    self.count(offered);
-                }
-            }
+            self.offer(*user, envelope, &mut traced);
         }
     }
 
-    fn tell_watchers(&self, user: UserId, envelope: &Envelope) {
+    /// Offers a delta to those who watch a user.
+    pub(crate) fn tell_watchers(&self, user: UserId, envelope: &Envelope) {
         for watcher in self.watches.of(user) {
             let offered = watcher.recipient.offer(Delta {
                 frame: envelope.body.clone(),
@@ -218,6 +196,28 @@ impl Hub {
             });
             self.count(offered);
         }
+    }
+
+    /// Offers a delta to every connection of a user. False: there is none. One of the writes of
+    /// a delta is `traced`: they may be thousands, and differ by how slow a client is.
+    pub(crate) fn offer(&self, user: UserId, envelope: &Envelope, traced: &mut bool) -> bool {
+        let shard = self.shard(user);
+        let Some(clients) = shard.get(&user) else {
+            return false;
+        };
+        for client in clients {
+            let delta = Delta {
+                frame: envelope.body.clone(),
+                ephemeral: envelope.position.is_none(),
+                committed: envelope.at,
+                span: std::mem::take(traced)
+                    .then(|| trace::write(client.transport))
+                    .flatten(),
+            };
+            let offered = client.recipient.offer(delta);
+            self.count(offered);
+        }
+        true
     }
 
     fn count(&self, offered: Offered) {
@@ -238,8 +238,18 @@ impl Hub {
 
     /// Deltas were missed: tells every connection to sync, spread over time.
     pub(crate) fn resume_all(&self) {
+        self.resume_clients(self.clients());
+    }
+
+    /// Likewise every connection of these users.
+    pub(crate) fn resume(&self, users: impl IntoIterator<Item = UserId>) {
+        let of = |user: UserId| self.shard(user).get(&user).cloned().unwrap_or_default();
+        self.resume_clients(users.into_iter().flat_map(of));
+    }
+
+    fn resume_clients(&self, clients: impl IntoIterator<Item = Arc<Client>>) {
         let missed = self.metrics.resumes.get_or_create(&ResumeLabel::MISSED);
-        for (place, client) in (0..).zip(self.clients()) {
+        for (place, client) in (0..).zip(clients) {
             let after_ms = place * 1000 / RESUMES_PER_SECOND;
             client.recipient.resume(ResumeReason::Missed, after_ms);
             missed.inc();
@@ -273,6 +283,19 @@ impl Hub {
         self.connections.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn is_connected(&self, user: UserId) -> bool {
+        self.shard(user).contains_key(&user)
+    }
+
+    /// Who is connected here, in no order.
+    pub(crate) fn users(&self) -> Vec<UserId> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(lock(shard).keys().copied());
+        }
+        all
+    }
+
     /// Everyone here now, in no order.
     fn clients(&self) -> Vec<Arc<Client>> {
         let mut all = Vec::new();
@@ -289,6 +312,10 @@ impl Hub {
 }
 
 impl Registration {
+    pub(crate) fn user(&self) -> UserId {
+        self.client.user
+    }
+
     pub(crate) fn id(&self) -> ConnectionId {
         self.client.id
     }

@@ -3,7 +3,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_common::domain::{ChannelId, EntryId, GroupId, StreamId, Timestamp};
+use tidings_common::bus::Recipients;
+use tidings_common::domain::{ChannelId, EntryId, StreamId, Timestamp};
 use tidings_common::telemetry::Metrics;
 use tidings_common::wire::ServerFrame;
 
@@ -51,12 +52,12 @@ fn take(mailbox: &Mailbox) -> Option<Outgoing> {
     }
 }
 
-fn envelope(to: Recipients) -> Envelope {
+fn envelope() -> Envelope {
     Envelope {
         id: Some(EntryId::generate()),
         position: Some((StreamId::Channel(ChannelId::generate()), 1)),
         at: Timestamp::default(),
-        to,
+        to: Recipients::Users(Vec::new()),
         trace: None,
         body: Bytes::from_static(b"{}"),
     }
@@ -69,7 +70,7 @@ fn a_delta_reaches_every_connection_of_its_recipients_and_no_other() {
     let (laptop, _a) = join(&hub, ada);
     let (phone, _b) = join(&hub, ada);
     let (other, _c) = join(&hub, bob);
-    hub.dispatch(&envelope(Recipients::Users(vec![UserId::generate(), ada])));
+    hub.dispatch(&[UserId::generate(), ada], &envelope());
     assert!(matches!(take(&laptop), Some(Outgoing::Deltas(deltas)) if deltas.len() == 1));
     assert!(matches!(take(&phone), Some(Outgoing::Deltas(deltas)) if deltas.len() == 1));
     assert_eq!(take(&other), None);
@@ -85,7 +86,7 @@ fn whoever_leaves_is_out_at_once_and_gauges_return_to_zero() {
     let (_, third) = join(&hub, user);
     assert_eq!(hub.connections(), 3, "one of them is still ending");
     drop((registration, second, third));
-    hub.dispatch(&envelope(Recipients::Users(vec![user])));
+    hub.dispatch(&[user], &envelope());
     assert_eq!(mailbox.closing(), Some(Close::Displaced));
     assert_eq!(hub.connections(), 0);
     assert_eq!(hub.metrics.connections.get(), 0);
@@ -173,17 +174,21 @@ fn resumes_are_spread_at_500_a_second() {
 }
 
 #[test]
-fn a_delta_of_a_large_group_makes_everyone_sync() {
+fn only_those_are_told_to_sync_who_are_named() {
     let hub = hub(10, 10);
-    let (mailbox, _a) = join(&hub, UserId::generate());
-    hub.dispatch(&envelope(Recipients::Group {
-        group: GroupId::generate(),
-        gv: 1,
-    }));
+    let (ada, bob) = (UserId::generate(), UserId::generate());
+    let (named, _a) = join(&hub, ada);
+    let (other, _b) = join(&hub, bob);
+    hub.resume([UserId::generate(), ada]);
     assert!(matches!(
-        take(&mailbox),
+        take(&named),
         Some(Outgoing::Frame(ServerFrame::Resume { .. }))
     ));
+    assert_eq!(take(&other), None);
+    let mut users = hub.users();
+    users.sort_unstable();
+    assert_eq!(users, [ada.min(bob), ada.max(bob)]);
+    assert!(hub.is_connected(ada) && !hub.is_connected(UserId::generate()));
 }
 
 #[test]

@@ -234,7 +234,7 @@ impl Server {
     /// Commits and applies the next change of a group, and hints at it.
     pub(crate) async fn change_group(&self, group: GroupId, seq: Seq, change: Change) {
         let entry = entry(group.into(), seq, change);
-        let (store, changes) = (&self.backends.store, project(&entry));
+        let (store, changes) = (&self.backends.store, project(&entry, 1000));
         let stream = entry.stream;
         store.append(vec![entry]).await.unwrap();
         store.apply(stream, seq, changes).await.unwrap();

@@ -158,7 +158,9 @@ fn pushed(device: &DeviceHistory) -> HashMap<(&str, u64), Moment> {
             source: Source::Push,
         } = event
         {
-            pushed.entry((&*delta.stream, delta.seq)).or_insert(*at);
+            for seq in delta.first..=delta.seq {
+                pushed.entry((&*delta.stream, seq)).or_insert(*at);
+            }
         }
     }
     pushed

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, LongString, ShortString};
 
-use super::super::{Control, Delivery, Envelope, Recipients, TraceContext};
+use super::super::{Broadcast, Control, Delivery, Envelope, Part, Recipients, TraceContext};
 use super::topology::Topology;
-use crate::domain::{DeploymentId, EntryId, GroupId, Seq, StreamId, Timestamp, UserId};
+use crate::domain::{DeploymentId, EntryId, Seq, StreamId, Timestamp, UserId};
 
 /// Of the headers. What has another version is dropped.
 const VERSION: i64 = 1;
@@ -68,10 +68,14 @@ impl Codec {
     /// One message per exchange that has recipients.
     pub(super) fn envelope(&self, kind: &str, envelope: &Envelope) -> Vec<Message> {
         match &envelope.to {
-            Recipients::Group { group, gv } => {
+            Recipients::Group(broadcast) => {
                 let mut headers = self.headers_of(envelope);
-                headers.insert("group".into(), text(group));
-                headers.insert("gv".into(), number(*gv));
+                headers.insert("group".into(), text(&broadcast.group));
+                headers.insert("gv".into(), number(broadcast.gv));
+                headers.insert("part".into(), text(part_name(broadcast.part)));
+                if let Some(user) = broadcast.about {
+                    headers.insert("about".into(), text(&user));
+                }
                 vec![self.broadcast(kind, envelope, headers)]
             }
             Recipients::Watchers(user) => {
@@ -210,6 +214,14 @@ impl ExchangeRecipients {
     }
 }
 
+fn part_name(part: Part) -> &'static str {
+    match part {
+        Part::All => "all",
+        Part::Admins => "admins",
+        Part::Others => "others",
+    }
+}
+
 fn properties(kind: &str, envelope: &Envelope, headers: FieldTable) -> BasicProperties {
     let properties = BasicProperties::default()
         .with_delivery_mode(TRANSIENT)
@@ -289,9 +301,7 @@ impl Headers<'_> {
             return Ok(Recipients::Watchers(user));
         }
         let Some(to) = self.bytes("to") else {
-            let group: GroupId = self.parsed("group").ok_or(Unusable::Header("to"))?;
-            let gv = self.seq("gv")?;
-            return Ok(Recipients::Group { group, gv });
+            return Ok(Recipients::Group(self.broadcast()?));
         };
         let (users, rest) = to.as_chunks::<16>();
         if users.is_empty() || !rest.is_empty() {
@@ -299,6 +309,25 @@ impl Headers<'_> {
         }
         let users = users.iter().map(|bytes| UserId::from_bytes(*bytes));
         Ok(Recipients::Users(users.collect()))
+    }
+
+    /// Whom it is for must be known: what admins see is not for everybody.
+    fn broadcast(&self) -> Result<Broadcast, Unusable> {
+        let about = match self.get("about") {
+            Some(_) => Some(self.parsed("about").ok_or(Unusable::Header("about"))?),
+            None => None,
+        };
+        Ok(Broadcast {
+            group: self.parsed("group").ok_or(Unusable::Header("to"))?,
+            gv: self.seq("gv")?,
+            part: match self.text("part") {
+                Some("all") => Part::All,
+                Some("admins") => Part::Admins,
+                Some("others") => Part::Others,
+                _ => return Err(Unusable::Header("part")),
+            },
+            about,
+        })
     }
 
     fn seq(&self, name: &'static str) -> Result<Seq, Unusable> {

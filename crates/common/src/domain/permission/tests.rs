@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::domain::GroupId;
+use crate::domain::{GroupId, Size};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/permissions.md");
 
@@ -73,6 +73,7 @@ fn group(kind: GroupKind, members: &[(UserId, Role)]) -> Group {
         applied: 1,
         deleted: false,
         lease: None,
+        size: Size::default(),
         members: members.collect(),
         channels: BTreeMap::new(),
     }

@@ -218,7 +218,7 @@ impl Audit {
         ensure!(landed == 1, "a key twice");
         self.committed.insert((stream, entry.key), number);
         self.original.insert((stream, seq), entry.clone());
-        let changes = project(entry);
+        let changes = project(entry, super::FANOUT_LIMIT);
         if !changes.is_empty() {
             self.changing.entry(stream).or_default().push(seq);
         }

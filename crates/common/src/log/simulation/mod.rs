@@ -25,6 +25,8 @@ use schedule::{Outcome, run};
 const SCHEDULES: u64 = 1_000;
 /// Lines of the trace that a failure shows.
 const SHOWN: usize = 150;
+/// No group of a schedule becomes large: what follows from that is not simulated.
+const FANOUT_LIMIT: u64 = 1000;
 
 thread_local! {
     /// Panics on this thread, tasks' included.

@@ -314,7 +314,7 @@ fn compare(world: &World, audit: Audit, mut stale: State) -> Result<(), String> 
         if stale.head(entry.stream).seq < entry.seq {
             stale.append(vec![entry.clone()])?;
         }
-        for change in crate::store::project(entry) {
+        for change in crate::store::project(entry, super::FANOUT_LIMIT) {
             stale.change(entry.seq, &change);
         }
     }

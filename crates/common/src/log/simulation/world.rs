@@ -95,6 +95,7 @@ impl World {
             store.clone(),
             Arc::new(bus),
             clock.clone(),
+            super::FANOUT_LIMIT,
             &Metrics::default(),
             &Tasks::new(CancellationToken::new()),
         );

@@ -101,9 +101,17 @@ pub(in crate::store) async fn commit(
     entry
 }
 
+/// Above so many members a group is large in the contract's tests.
+pub(in crate::store) const FANOUT_LIMIT: u64 = 100;
+
 pub(in crate::store) async fn apply(store: &dyn Store, entry: &Entry) {
+    apply_at(store, entry, FANOUT_LIMIT).await;
+}
+
+/// Above `fanout_limit` members a group is large.
+pub(in crate::store) async fn apply_at(store: &dyn Store, entry: &Entry, fanout_limit: u64) {
     store
-        .apply(entry.stream, entry.seq, project(entry))
+        .apply(entry.stream, entry.seq, project(entry, fanout_limit))
         .await
         .unwrap();
 }

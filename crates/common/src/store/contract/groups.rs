@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fixture::{apply, at, check_both_ways, commit};
+use super::fixture::{after, apply, apply_at, at, check_both_ways, commit};
 use crate::domain::{
     Change, Channel, ChannelId, Entry, Group, GroupId, GroupKind, Lease, Member, Membership, Role,
-    SessionId, StreamId, UserId,
+    Seq, SessionId, Size, StreamId, UserId,
 };
 use crate::store::{IdWindow, Store};
 
@@ -88,6 +88,10 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
         (users[0], member(Role::Owner, 1)),
         (users[1], member(Role::Member, 1)),
     ];
+    let two = Size {
+        members: 2,
+        ..Size::default()
+    };
     let expected = Group {
         id: example.id,
         kind: GroupKind::Group,
@@ -96,6 +100,7 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
         version: 1,
         applied: 1,
         deleted: false,
+        size: two,
         lease: None,
         members: members.iter().copied().collect(),
         channels: BTreeMap::from([(example.channel, channel.clone())]),
@@ -108,7 +113,7 @@ pub(in crate::store) async fn a_group_starts_with_members_and_channels(store: Ar
         created_at: at(1),
         version: 1,
         role: Role::Owner,
-        member_count: 2,
+        size: two,
         lease: None,
         channels: vec![channel],
     };
@@ -242,7 +247,7 @@ pub(in crate::store) async fn members_come_and_go_and_come_back(store: Arc<dyn S
         let role = example.membership(&*store, user).await;
         assert_eq!(role.map(|m| m.role), expected.map(|m| m.role));
         let other = example.membership(&*store, users[0]).await.unwrap();
-        assert_eq!(other.member_count, count);
+        assert_eq!(other.size.members, count);
         let listed = store
             .members(example.id, IdWindow::After(users[1]), 9)
             .await
@@ -481,4 +486,81 @@ pub(in crate::store) async fn who_shares_a_group_is_told_from_others(store: Arc<
     second.commit(&*store, Change::GroupDeleted).await;
     assert_eq!(shared(users[3], &users).await, []);
     assert_eq!(shared(users[1], &users[2..]).await, [(users[2], first.id)]);
+}
+
+/// Commits to a group of which more than four are large; returns its size.
+async fn change(store: &dyn Store, group: GroupId, change: Change) -> (Entry, Size) {
+    let stream = StreamId::Group(group);
+    let entry = after(stream, store.head(stream).await.unwrap(), change);
+    store.append(vec![entry.clone()]).await.unwrap();
+    apply_at(store, &entry, 4).await;
+    let size = store.group(group).await.unwrap().unwrap().size;
+    (entry, size)
+}
+
+fn size(members: u64, large: bool, turned: Seq) -> Size {
+    Size {
+        members,
+        large,
+        turned,
+    }
+}
+
+pub(in crate::store) async fn a_large_group_is_read_without_its_members(store: Arc<dyn Store>) {
+    let users = users(6);
+    let (example, _) = Example::create(&*store, &users[..4]).await;
+    let (stranger, group) = (UserId::generate(), example.id);
+    let added = |user| Change::member_added(user, Role::Member);
+    let (joined, now) = change(&*store, group, added(users[4])).await;
+    assert_eq!(now, size(5, true, 2));
+    let read = example.read(&*store).await;
+    assert_eq!((read.members.len(), read.channels.len()), (0, 1));
+    // Again, and later, changes nothing.
+    let (_, now) = change(&*store, group, added(users[5])).await;
+    apply_at(&*store, &joined, 4).await;
+    assert_eq!(example.read(&*store).await.size, now);
+    assert_eq!(now, size(6, true, 2));
+
+    let asked = [users[0], users[5], stranger];
+    let found = store.group_for(group, &asked).await.unwrap().unwrap();
+    let members: Vec<UserId> = found.members.keys().copied().collect();
+    assert_eq!(members, [users[0], users[5]]);
+    assert_eq!((found.size, found.channels.len()), (now, 1));
+    let mut among = store.members_among(group, &asked).await.unwrap();
+    among.sort_unstable_by_key(|(user, _)| *user);
+    let both = [
+        (users[0], member(Role::Owner, 1)),
+        (users[5], member(Role::Member, 3)),
+    ];
+    assert_eq!(among, both);
+    assert_eq!(store.members_among(group, &[]).await.unwrap(), []);
+    let none = store.group_for(GroupId::generate(), &asked).await.unwrap();
+    assert_eq!(none, None);
+    let membership = example.membership(&*store, users[5]).await.unwrap();
+    assert_eq!(membership.size, now);
+
+    for (user, expected) in [
+        (users[5], size(5, true, 2)),
+        (users[4], size(4, true, 2)),
+        (users[3], size(3, false, 6)),
+    ] {
+        let (_, now) = change(&*store, group, Change::MemberRemoved { user }).await;
+        assert_eq!(now, expected);
+    }
+    let removed = store.members_among(group, &[users[5]]).await.unwrap();
+    assert_eq!(removed, []);
+    let found = store.group_for(group, &users).await.unwrap().unwrap();
+    assert_eq!(found.members.len(), 3);
+    assert_eq!(example.read(&*store).await.members, found.members);
+}
+
+pub(in crate::store) async fn who_applies_a_turn_first_decides_it(store: Arc<dyn Store>) {
+    let users = users(5);
+    let (example, _) = Example::create(&*store, &users[..4]).await;
+    let added = Change::member_added(users[4], Role::Member);
+    let (entry, now) = change(&*store, example.id, added).await;
+    assert_eq!(now, size(5, true, 2));
+    // A process with another setting.
+    apply_at(&*store, &entry, 1000).await;
+    assert_eq!(example.read(&*store).await.size, now);
 }

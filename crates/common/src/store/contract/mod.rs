@@ -108,6 +108,8 @@ macro_rules! store_contract {
                 members_come_and_go_and_come_back
                 channels_come_and_go
                 a_deleted_group_is_in_no_list
+                a_large_group_is_read_without_its_members
+                who_applies_a_turn_first_decides_it
                 applying_again_changes_nothing
                 members_come_in_pages
                 memberships_come_in_pages

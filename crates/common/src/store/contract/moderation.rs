@@ -18,6 +18,14 @@ struct Example {
     member: UserId,
 }
 
+/// Of somebody whom the group knows and against whom nothing is held.
+fn nothing_but_known() -> Restrictions {
+    Restrictions {
+        known: true,
+        ..Restrictions::default()
+    }
+}
+
 impl Example {
     async fn create(store: Arc<dyn Store>) -> Self {
         let example = Self {
@@ -65,7 +73,7 @@ impl Example {
 
     async fn count(&self) -> u64 {
         let membership = self.store.membership(self.owner, self.group).await;
-        membership.unwrap().unwrap().member_count
+        membership.unwrap().unwrap().size.members
     }
 
     async fn bans(&self) -> Vec<Ban> {
@@ -82,7 +90,9 @@ pub(in crate::store) async fn a_ban_removes_and_stays_until_taken_back(store: Ar
         by: Some(example.owner),
         at: at(seq),
     };
-    assert_eq!(example.restrictions(user).await, Restrictions::default());
+    let unknown = example.restrictions(stranger).await;
+    assert_eq!(unknown, Restrictions::default());
+    assert_eq!(example.restrictions(user).await, nothing_but_known());
     let banned = example.ban(user, true).await;
     assert_eq!(example.found(user).await, None);
     assert_eq!(
@@ -99,7 +109,7 @@ pub(in crate::store) async fn a_ban_removes_and_stays_until_taken_back(store: Ar
     assert_eq!(example.bans().await, both);
     for user in [user, stranger] {
         example.commit(Change::MemberUnbanned { user }).await;
-        assert_eq!(example.restrictions(user).await, Restrictions::default());
+        assert_eq!(example.restrictions(user).await, nothing_but_known());
     }
     // What comes late finds that it has been taken back.
     for late in [&banned, &other] {
@@ -161,7 +171,7 @@ pub(in crate::store) async fn a_mute_outlasts_membership(store: Arc<dyn Store>) 
     example.mute(user, None).await;
     apply(&*example.store, &muted).await;
     assert_eq!(example.found(user).await.unwrap().muted_until, None);
-    assert_eq!(example.restrictions(user).await, Restrictions::default());
+    assert_eq!(example.restrictions(user).await, nothing_but_known());
 }
 
 pub(in crate::store) async fn ownership_changes_hands_at_once(store: Arc<dyn Store>) {

@@ -166,7 +166,7 @@ async fn outline(store: &dyn Store, group: GroupId, user: UserId) -> String {
         channels,
         ..
     } = store.group(group).await.unwrap().unwrap();
-    assert_eq!(count.member_count, members.len() as u64);
+    assert_eq!(count.size.members, members.len() as u64);
     assert_eq!(count.lease, lease);
     let lease = lease.map(|lease| (lease.token, lease.session, lease.since));
     assert_eq!(listed.len(), members.len());

@@ -132,10 +132,13 @@ async fn change_group(database: &Database, seq: Seq, change: &StateChange) -> Re
             let update = doc! { "$set": { "deleted": true, "settings_applied": n } };
             groups.update_one(settings(group), update).await?;
         }
-        StateChange::GroupApplied { group, members } => {
-            let count = doc! { "$max": [0_i64, { "$add": ["$member_count", *members] }] };
-            let update = vec![doc! { "$set": { "member_count": count, "applied": n } }];
+        StateChange::GroupApplied {
+            group,
+            members,
+            fanout_limit,
+        } => {
             let filter = find::older(named(group), seq);
+            let update = group_applied(seq, *members, *fanout_limit);
             groups.update_one(filter, update).await?;
         }
         _ => {}
@@ -150,6 +153,29 @@ fn lease_document(lease: &Lease) -> Document {
         "user": uuid(lease.user.as_bytes()),
         "since": lease.since.as_millis(),
     }
+}
+
+/// [`Size::after`](crate::domain::Size::after) as a pipeline, since nobody else may come between
+/// reading and writing.
+fn group_applied(seq: Seq, change: i64, fanout_limit: u64) -> Vec<Document> {
+    let limit = signed(fanout_limit);
+    let count = doc! { "$max": [0_i64, { "$add": ["$member_count", change] }] };
+    let was_large = doc! { "$ifNull": ["$large", false] };
+    let stays =
+        doc! { "$gte": [{ "$multiply": ["$member_count", 10_i64] }, limit.saturating_mul(8)] };
+    let turns = doc! { "$gt": ["$member_count", limit] };
+    let large = doc! { "$cond": ["$was_large", stays, turns] };
+    let turned = doc! { "$cond": [
+        { "$eq": ["$large", "$was_large"] },
+        { "$ifNull": ["$turned", 0_i64] },
+        signed(seq),
+    ] };
+    vec![
+        doc! { "$set": { "member_count": count, "was_large": was_large, "applied": signed(seq) } },
+        doc! { "$set": { "large": large } },
+        doc! { "$set": { "turned": turned } },
+        doc! { "$unset": "was_large" },
+    ]
 }
 
 /// Somebody who becomes a member.

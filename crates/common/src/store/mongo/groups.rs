@@ -13,7 +13,8 @@ use super::field::{self, uuid};
 use super::find::{self, Direction};
 use super::{Failure, PATIENCE};
 use crate::domain::{
-    Channel, ChannelId, Group, GroupId, Lease, Member, Membership, SessionId, StreamId, UserId,
+    Channel, ChannelId, Group, GroupId, Lease, Member, Membership, SessionId, Size, StreamId,
+    UserId,
 };
 use crate::store::IdWindow;
 
@@ -21,7 +22,12 @@ pub(super) const GROUPS: &str = "groups";
 pub(super) const MEMBERS: &str = "members";
 pub(super) const CHANNELS: &str = "channels";
 
-pub(super) async fn group(database: &Database, id: GroupId) -> Result<Option<Group>, Failure> {
+/// With its members among `whom`; None: with all, unless it is large.
+pub(super) async fn group(
+    database: &Database,
+    id: GroupId,
+    whom: Option<&[UserId]>,
+) -> Result<Option<Group>, Failure> {
     let filter = doc! { "_id": uuid(id.as_bytes()) };
     let groups = database.collection::<RawDocumentBuf>(GROUPS);
     let Some(found) = groups.find_one(filter).max_time(PATIENCE).await? else {
@@ -29,10 +35,15 @@ pub(super) async fn group(database: &Database, id: GroupId) -> Result<Option<Gro
     };
     let mut group = decode_group(id, &found)?;
     let alone = [id];
-    let (members, channels) = try_join!(
-        members(database, id, IdWindow::First, usize::MAX),
-        channels(database, &alone),
-    )?;
+    let large = group.size.large;
+    let members = async {
+        match whom {
+            Some(users) => members_among(database, id, users).await,
+            None if large => Ok(Vec::new()),
+            None => members(database, id, IdWindow::First, usize::MAX).await,
+        }
+    };
+    let (members, channels) = try_join!(members, channels(database, &alone))?;
     group.members = members.into_iter().collect();
     group.channels = channels
         .into_iter()
@@ -52,6 +63,7 @@ fn decode_group(id: GroupId, stored: &RawDocument) -> Result<Group, Failure> {
         applied: field::unsigned(stored, "applied")?,
         deleted: find::flag(stored, "deleted")?,
         lease: decode_lease(stored)?,
+        size: decode_size(stored)?,
         members: BTreeMap::new(),
         channels: BTreeMap::new(),
     })
@@ -67,6 +79,15 @@ fn decode_lease(group: &RawDocument) -> Result<Option<Lease>, Failure> {
             user: UserId::from_bytes(field::bytes(stored, "user")?),
             since: field::timestamp(stored, "since")?,
         })
+    })
+}
+
+/// One that no entry was applied to since groups may be large says only how many there are.
+fn decode_size(stored: &RawDocument) -> Result<Size, Failure> {
+    Ok(Size {
+        members: field::unsigned(stored, "member_count")?,
+        large: find::optional(stored, "large", find::flag)?.unwrap_or(false),
+        turned: find::optional(stored, "turned", field::unsigned)?.unwrap_or(0),
     })
 }
 
@@ -93,6 +114,24 @@ pub(super) async fn members(
     let filter = doc! { "group": uuid(group.as_bytes()), "removed": false };
     let (members, by) = (database.collection(MEMBERS), ("user", UserId::as_bytes));
     find::page(&members, filter, by, &window, limit, decode_member).await
+}
+
+pub(super) async fn members_among(
+    database: &Database,
+    group: GroupId,
+    users: &[UserId],
+) -> Result<Vec<(UserId, Member)>, Failure> {
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let among = doc! { "$in": find::ids(users, UserId::as_bytes) };
+    let filter = doc! { "group": uuid(group.as_bytes()), "user": among, "removed": false };
+    let cursor = database
+        .collection::<RawDocumentBuf>(MEMBERS)
+        .find(filter)
+        .max_time(PATIENCE)
+        .await?;
+    find::all(cursor, decode_member).await
 }
 
 fn decode_member(stored: &RawDocument) -> Result<(UserId, Member), Failure> {
@@ -206,7 +245,7 @@ fn decode_membership(stored: &RawDocument) -> Result<Membership, Failure> {
         created_at: field::timestamp(group, "created_at")?,
         version: field::unsigned(group, "version")?,
         role: find::name(stored, "role")?,
-        member_count: field::unsigned(group, "member_count")?,
+        size: decode_size(group)?,
         lease: decode_lease(group)?,
         channels: Vec::new(),
     })

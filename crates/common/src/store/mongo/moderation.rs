@@ -32,6 +32,7 @@ pub(super) async fn restrictions(
     };
     let banned = find::optional(&found, "banned_at", field::timestamp)?.is_some();
     Ok(Restrictions {
+        known: true,
         ban: banned.then(|| decode_ban(&found)).transpose()?,
         muted_until: find::optional(&found, "muted_until", field::timestamp)?,
     })

@@ -138,7 +138,25 @@ impl StateStore for MongoStore {
     }
 
     async fn group(&self, group: GroupId) -> Result<Option<Group>, StoreError> {
-        call!(self.read: |database| groups::group(database, group))
+        call!(self.read: |database| groups::group(database, group, None))
+    }
+
+    async fn group_for(
+        &self,
+        group: GroupId,
+        users: &[UserId],
+    ) -> Result<Option<Group>, StoreError> {
+        let users = users.to_vec();
+        call!(self.read: |database| groups::group(database, group, Some(&users)))
+    }
+
+    async fn members_among(
+        &self,
+        group: GroupId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, Member)>, StoreError> {
+        let users = users.to_vec();
+        call!(self.read: |database| groups::members_among(database, group, &users))
     }
 
     async fn group_of(&self, channel: ChannelId) -> Result<Option<GroupId>, StoreError> {

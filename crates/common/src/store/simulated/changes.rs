@@ -2,7 +2,8 @@
 
 use super::state::{ChannelRow, GroupRow, InviteRow, MemberRow, ReactionRow, State};
 use crate::domain::{
-    Change, Channel, GroupId, Mentions, MessageState, Restrictions, Role, Seq, Timestamp, UserId,
+    Change, Channel, GroupId, Mentions, MessageState, Restrictions, Role, Seq, Size, Timestamp,
+    UserId,
 };
 use crate::store::StateChange;
 use crate::store::revision::{self, At, Reactors};
@@ -73,7 +74,7 @@ impl State {
                     name: name.clone(),
                     created_at: *created_at,
                     version: seq,
-                    member_count: 0,
+                    size: Size::default(),
                     deleted: false,
                     lease: None,
                     settings_applied: seq,
@@ -99,12 +100,16 @@ impl State {
                     row.deleted = true;
                 }
             }
-            StateChange::GroupApplied { group, members } => {
+            StateChange::GroupApplied {
+                group,
+                members,
+                fanout_limit,
+            } => {
                 if let Some(row) = self.groups.get_mut(group)
                     && row.applied < seq
                 {
                     row.applied = seq;
-                    row.member_count = (row.member_count + members).max(0);
+                    row.size = row.size.after(seq, *members, *fanout_limit);
                 }
             }
             _ => {}
@@ -138,6 +143,7 @@ impl State {
                         joined_at: *joined_at,
                         removed: false,
                         restrictions: Restrictions {
+                            known: true,
                             ban: known.and_then(|row| row.restrictions.ban),
                             muted_until: *muted_until,
                         },
@@ -166,7 +172,10 @@ impl State {
                     joined: 0,
                     joined_at: Timestamp::default(),
                     removed: true,
-                    restrictions: Restrictions::default(),
+                    restrictions: Restrictions {
+                        known: true,
+                        ..Restrictions::default()
+                    },
                     applied: 0,
                 };
                 self.members.entry((*group, ban.user)).or_insert(nobody);

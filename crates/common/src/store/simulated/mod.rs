@@ -164,7 +164,28 @@ through! {
             self.travel().await?;
             Ok(found)
         }
+
+        /// As `group`.
+        async fn group_for(
+            &self,
+            group: GroupId,
+            users: &[UserId],
+        ) -> Result<Option<Group>, StoreError> {
+            let faults = self.call().await?;
+            let mut found = self.server.state().group_for(group, users);
+            if faults.torn && let Some(early) = &mut found {
+                self.travel().await?;
+                let late = self.server.state().group_for(group, users);
+                early.members = late.map(|group| group.members).unwrap_or_default();
+                self.travel().await?;
+                let late = self.server.state().group(group);
+                early.channels = late.map(|group| group.channels).unwrap_or_default();
+            }
+            self.travel().await?;
+            Ok(found)
+        }
     }
+    read members_among(group: GroupId, users: &[UserId]) -> Vec<(UserId, Member)>;
     read meta() -> Meta;
     write agree(layout: BusLayout) -> BusLayout;
     write begin_epoch() -> u64;

@@ -16,7 +16,7 @@ use crate::domain::User;
 use crate::domain::{
     Ban, Channel, ChannelId, DeploymentId, Entry, Group, GroupId, GroupKind, Invite, InviteId, Key,
     Lease, Member, Membership, ReadMark, Restrictions, Role, Seq, ServerId, Session, SessionId,
-    StreamId, Timestamp, UserId,
+    Size, StreamId, Timestamp, UserId,
 };
 use crate::store::{Account, BusLayout, IdWindow, Meta, NewUser};
 
@@ -59,7 +59,7 @@ pub(super) struct GroupRow {
     pub(super) name: Option<String>,
     pub(super) created_at: Timestamp,
     pub(super) version: Seq,
-    pub(super) member_count: i64,
+    pub(super) size: Size,
     pub(super) deleted: bool,
     pub(super) lease: Option<Lease>,
     pub(super) settings_applied: Seq,
@@ -128,7 +128,30 @@ fn windowed<I: Copy + Ord, T>(
 
 /// Groups, as readers see them.
 impl State {
+    /// With all its members, unless it is large.
     pub(crate) fn group(&self, id: GroupId) -> Option<Group> {
+        let mut group = self.whole_group(id)?;
+        if group.size.large {
+            group.members.clear();
+        }
+        Some(group)
+    }
+
+    pub(crate) fn group_for(&self, id: GroupId, users: &[UserId]) -> Option<Group> {
+        let mut group = self.whole_group(id)?;
+        group.members.retain(|user, _| users.contains(user));
+        Some(group)
+    }
+
+    pub(crate) fn members_among(&self, group: GroupId, users: &[UserId]) -> Vec<(UserId, Member)> {
+        let members = self.members_of(group);
+        members
+            .filter(|(user, _)| users.contains(user))
+            .map(|(user, row)| (user, member(row)))
+            .collect()
+    }
+
+    fn whole_group(&self, id: GroupId) -> Option<Group> {
         let row = self.groups.get(&id)?;
         let members = self.members_of(id);
         let channels = self.channels_of(id);
@@ -141,6 +164,7 @@ impl State {
             applied: row.applied,
             deleted: row.deleted,
             lease: row.lease,
+            size: row.size,
             members: members.map(|(user, row)| (user, member(row))).collect(),
             channels: channels.map(|channel| (channel.id, channel)).collect(),
         })
@@ -216,7 +240,7 @@ impl State {
             created_at: row.created_at,
             version: row.version,
             role: member.role,
-            member_count: u64::try_from(row.member_count).unwrap_or_default(),
+            size: row.size,
             lease: row.lease,
             channels: self.channels_of(group).collect(),
         })

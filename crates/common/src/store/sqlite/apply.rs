@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::row::signed;
-use super::{Failure, accounts, message_changes, moderation, reading};
+use super::{Failure, accounts, groups, message_changes, moderation, reading};
 use crate::domain::{ChannelId, GroupId, Lease, Role, Seq, StreamId, Timestamp, UserId};
 use crate::store::StateChange;
 
@@ -98,12 +98,11 @@ fn change_group(connection: &Connection, seq: Seq, change: &StateChange) -> Resu
                  WHERE id = ?1 AND settings_applied < ?2",
             )?
             .execute(params![group.as_bytes(), signed(seq)])?,
-        StateChange::GroupApplied { group, members } => connection
-            .prepare_cached(
-                "UPDATE groups SET member_count = max(0, member_count + ?3), applied = ?2
-                 WHERE id = ?1 AND applied < ?2",
-            )?
-            .execute(params![group.as_bytes(), signed(seq), members])?,
+        StateChange::GroupApplied {
+            group,
+            members,
+            fanout_limit,
+        } => group_applied(connection, seq, *group, (*members, *fanout_limit))?,
         _ => 0,
     };
     Ok(())
@@ -129,6 +128,39 @@ fn set_lease(
             lease.map(|lease| lease.since.as_millis()),
         ])?;
     Ok(changed)
+}
+
+/// What it reads is what it writes over: this connection is the only one that writes.
+fn group_applied(
+    connection: &Connection,
+    seq: Seq,
+    group: GroupId,
+    (change, fanout_limit): (i64, u64),
+) -> Result<usize, Failure> {
+    let sql = "SELECT member_count, large, turned FROM groups WHERE id = ?1 AND applied < ?2";
+    let size = connection
+        .prepare_cached(sql)?
+        .query_and_then(params![group.as_bytes(), signed(seq)], |row| {
+            groups::size(row, 0)
+        })?
+        .next()
+        .transpose()?;
+    let Some(size) = size else {
+        return Ok(0);
+    };
+    let size = size.after(seq, change, fanout_limit);
+    Ok(connection
+        .prepare_cached(
+            "UPDATE groups SET member_count = ?3, large = ?4, turned = ?5, applied = ?2
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            group.as_bytes(),
+            signed(seq),
+            signed(size.members),
+            size.large,
+            signed(size.turned)
+        ])?)
 }
 
 fn add_member(connection: &Connection, seq: Seq, change: &StateChange) -> Result<(), Failure> {

@@ -7,14 +7,20 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::Failure;
 use super::row::{self, Direction};
 use crate::domain::{
-    Channel, ChannelId, Group, GroupId, Lease, Member, Membership, SessionId, StreamId, UserId,
+    Channel, ChannelId, Group, GroupId, Lease, Member, Membership, SessionId, Size, StreamId,
+    UserId,
 };
 use crate::store::IdWindow;
 
-pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group>, Failure> {
+/// With its members among `whom`; None: with all, unless it is large.
+pub(super) fn group(
+    connection: &Connection,
+    id: GroupId,
+    whom: Option<&[UserId]>,
+) -> Result<Option<Group>, Failure> {
     let snapshot = super::snapshot(connection)?;
     let mut statement = connection.prepare_cached(
-        "SELECT kind, name, created_at, version, applied, deleted,
+        "SELECT kind, name, created_at, version, applied, deleted, member_count, large, turned,
          lease_token, lease_session, lease_user, lease_since FROM groups WHERE id = ?1",
     )?;
     let found = statement
@@ -27,7 +33,8 @@ pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group
                 version: row::seq(row, 3)?,
                 applied: row::seq(row, 4)?,
                 deleted: row.get(5)?,
-                lease: lease(row, 6)?,
+                size: size(row, 6)?,
+                lease: lease(row, 9)?,
                 members: BTreeMap::new(),
                 channels: BTreeMap::new(),
             })
@@ -37,9 +44,12 @@ pub(super) fn group(connection: &Connection, id: GroupId) -> Result<Option<Group
     let Some(mut group) = found else {
         return Ok(None);
     };
-    group.members = members(connection, id, IdWindow::First, usize::MAX)?
-        .into_iter()
-        .collect();
+    let found = match whom {
+        Some(users) => members_among(connection, id, users)?,
+        None if group.size.large => Vec::new(),
+        None => members(connection, id, IdWindow::First, usize::MAX)?,
+    };
+    group.members = found.into_iter().collect();
     group.channels = channels(connection, id)?
         .into_iter()
         .map(|channel| (channel.id, channel))
@@ -59,6 +69,15 @@ fn lease(row: &Row<'_>, first: usize) -> Result<Option<Lease>, Failure> {
         user: UserId::from_bytes(row.get(first + 2)?),
         since: row::timestamp(row, first + 3)?,
     }))
+}
+
+/// From three columns.
+pub(super) fn size(row: &Row<'_>, first: usize) -> Result<Size, Failure> {
+    Ok(Size {
+        members: row::seq(row, first)?,
+        large: row.get(first + 1)?,
+        turned: row::seq(row, first + 2)?,
+    })
 }
 
 pub(super) fn group_of(
@@ -89,17 +108,40 @@ pub(super) fn members(
     let (bound, direction) = row::bound(&window, UserId::as_bytes);
     let mut statement = connection.prepare_cached(&members_sql(direction))?;
     let members = statement
-        .query_and_then(params![group.as_bytes(), bound, row::limit(limit)], |row| {
-            let member = Member {
-                role: row::name(row, 1)?,
-                joined: row::seq(row, 2)?,
-                joined_at: row::timestamp(row, 3)?,
-                muted_until: row::optional_timestamp(row, 4)?,
-            };
-            Ok((UserId::from_bytes(row.get(0)?), member))
-        })?
+        .query_and_then(
+            params![group.as_bytes(), bound, row::limit(limit)],
+            member_of,
+        )?
         .collect::<Result<_, Failure>>()?;
     Ok(direction.ascending(members))
+}
+
+pub(super) fn members_among(
+    connection: &Connection,
+    group: GroupId,
+    users: &[UserId],
+) -> Result<Vec<(UserId, Member)>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT user, role, joined, joined_at, muted_until FROM members
+         WHERE grp = ?1 AND user = ?2 AND removed = 0",
+    )?;
+    let mut found = Vec::new();
+    for user in users {
+        let mut rows =
+            statement.query_and_then(params![group.as_bytes(), user.as_bytes()], member_of)?;
+        found.extend(rows.next().transpose()?);
+    }
+    Ok(found)
+}
+
+fn member_of(row: &Row<'_>) -> Result<(UserId, Member), Failure> {
+    let member = Member {
+        role: row::name(row, 1)?,
+        joined: row::seq(row, 2)?,
+        joined_at: row::timestamp(row, 3)?,
+        muted_until: row::optional_timestamp(row, 4)?,
+    };
+    Ok((UserId::from_bytes(row.get(0)?), member))
 }
 
 fn channels(connection: &Connection, group: GroupId) -> Result<Vec<Channel>, Failure> {
@@ -123,8 +165,8 @@ fn channels(connection: &Connection, group: GroupId) -> Result<Vec<Channel>, Fai
 
 /// What [`membership_of`] reads; a member and its group, neither gone.
 const MEMBERSHIP: &str = "
-    SELECT g.id, g.kind, g.name, g.created_at, g.version, m.role, g.member_count,
-    g.lease_token, g.lease_session, g.lease_user, g.lease_since
+    SELECT g.id, g.kind, g.name, g.created_at, g.version, m.role, g.member_count, g.large,
+    g.turned, g.lease_token, g.lease_session, g.lease_user, g.lease_since
     FROM members m JOIN groups g ON g.id = m.grp
     WHERE m.user = ?1 AND m.removed = 0 AND g.deleted = 0";
 
@@ -183,8 +225,8 @@ fn membership_of(row: &Row<'_>) -> Result<Membership, Failure> {
         created_at: row::timestamp(row, 3)?,
         version: row::seq(row, 4)?,
         role: row::name(row, 5)?,
-        member_count: row::seq(row, 6)?,
-        lease: lease(row, 7)?,
+        size: size(row, 6)?,
+        lease: lease(row, 9)?,
         channels: Vec::new(),
     })
 }

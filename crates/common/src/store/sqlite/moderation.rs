@@ -20,6 +20,7 @@ pub(super) fn restrictions(
         .query_and_then(params![group.as_bytes(), user.as_bytes()], |row| {
             let banned = row::optional_timestamp(row, 2)?.is_some();
             Ok::<_, Failure>(Restrictions {
+                known: true,
                 ban: banned.then(|| ban(row)).transpose()?,
                 muted_until: row::optional_timestamp(row, 3)?,
             })

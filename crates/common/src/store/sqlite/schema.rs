@@ -164,6 +164,8 @@ const LATER_COLUMNS: &[(&str, &str, &str)] = &[
     ("groups", "lease_session", "BLOB"),
     ("groups", "lease_user", "BLOB"),
     ("groups", "lease_since", "INTEGER"),
+    ("groups", "large", "INTEGER NOT NULL DEFAULT 0"),
+    ("groups", "turned", "INTEGER NOT NULL DEFAULT 0"),
 ];
 
 /// The writing connection, with the tables in place.

@@ -146,7 +146,27 @@ impl StateStore for SqliteStore {
     }
 
     async fn group(&self, group: GroupId) -> Result<Option<Group>, StoreError> {
-        self.read(move |connection| groups::group(connection, group))
+        self.read(move |connection| groups::group(connection, group, None))
+            .await
+    }
+
+    async fn group_for(
+        &self,
+        group: GroupId,
+        users: &[UserId],
+    ) -> Result<Option<Group>, StoreError> {
+        let users = users.to_vec();
+        self.read(move |connection| groups::group(connection, group, Some(&users)))
+            .await
+    }
+
+    async fn members_among(
+        &self,
+        group: GroupId,
+        users: &[UserId],
+    ) -> Result<Vec<(UserId, Member)>, StoreError> {
+        let users = users.to_vec();
+        self.read(move |connection| groups::members_among(connection, group, &users))
             .await
     }
 

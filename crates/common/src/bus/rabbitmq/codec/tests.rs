@@ -3,7 +3,8 @@ use std::num::NonZeroU16;
 use lapin::message::Delivery as Received;
 
 use super::*;
-use crate::domain::ChannelId;
+use crate::bus::{Broadcast, Part};
+use crate::domain::{ChannelId, GroupId};
 
 fn codec(partitions: u16, exchanges: u16) -> Codec {
     Codec {
@@ -164,6 +165,28 @@ fn what_cannot_be_used_is_refused_with_the_reason() {
     check("to", None, Unusable::Header("to"));
     check("to", Some(bytes(0)), Unusable::Header("to"));
     check("to", Some(bytes(17)), Unusable::Header("to"));
+}
+
+#[test]
+fn a_broadcast_that_does_not_say_for_whom_is_refused() {
+    let codec = codec(8, 1);
+    let sent = envelope(Recipients::Group(Broadcast {
+        group: GroupId::generate(),
+        gv: 7,
+        part: Part::Admins,
+        about: None,
+    }));
+    for (header, value) in [
+        ("part", None),
+        ("part", Some(text("everybody"))),
+        ("about", Some(text("nobody"))),
+        ("gv", None),
+    ] {
+        let mut message = codec.envelope("member.banned", &sent).remove(0);
+        change(&mut message, header, value);
+        let refused = codec.decode(received(message)).unwrap_err();
+        assert_eq!(refused, Unusable::Header(header));
+    }
 }
 
 #[test]
