@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use tidings_common::bus::{Announcement, Bus};
+use tidings_common::bus::{Announcement, Bus, publish_ephemeral};
 use tidings_common::presence::{Presence, PresenceError};
 use tidings_common::telemetry::Metrics;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Between looks for dead servers.
@@ -19,8 +19,6 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Users taken off together, and the pause after them: 2,000 a second at most.
 const STEP: usize = 200;
 const BETWEEN_STEPS: Duration = Duration::from_millis(100);
-/// Watchers whom the broker does not take in that time are not told.
-const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Cleans up behind servers that died.
 pub struct Janitor {
@@ -69,17 +67,11 @@ impl Janitor {
     /// That of presence; some may have been taken off.
     pub async fn step(&self) -> Result<bool, PresenceError> {
         let buried = self.presence.bury(STEP).await?;
-        if buried.changed.is_empty() {
-            return Ok(buried.more);
-        }
         self.users.inc_by(buried.changed.len() as u64);
         let changed = buried.changed.into_iter();
         let announcements: Vec<_> = changed.map(Announcement::presence).collect();
-        let publishing = self.bus.publish(&announcements);
-        let outcomes = timeout(ANNOUNCE_DEADLINE, publishing).await;
-        if !outcomes.is_ok_and(|outcomes| outcomes.iter().all(Result::is_ok)) {
-            tracing::debug!("watchers were perhaps not told; they see it when they watch again");
-        }
+        // Watchers who are not told see it when they watch again.
+        publish_ephemeral(self.bus.as_ref(), &announcements).await;
         Ok(buried.more)
     }
 }

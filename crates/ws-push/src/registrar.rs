@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_common::bus::{Announcement, Bus};
+use tidings_common::bus::{Announcement, Bus, publish_ephemeral};
 use tidings_common::domain::ServerId;
-use tidings_common::presence::{Hold, Liveness, PresenceError, Recorded};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tidings_common::presence::{Hold, Liveness, Recorded};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Hub;
@@ -24,8 +24,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Users told of together, and the pause after them: 2,000 a second at most.
 const BATCH: usize = 200;
 const PACE: Duration = Duration::from_millis(100);
-/// Watchers whom the broker does not take in that time are not told.
-const ANNOUNCE_DEADLINE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Registrar {
     hub: Arc<Hub>,
@@ -156,18 +154,14 @@ impl Registrar {
                 Step::Told
             }
             Err(error) => {
-                self.hub.roster().not_told(&holds);
-                self.doubt(&error);
+                self.roster().not_told(&holds);
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "presence did not answer; trying again"
+                );
                 Step::NoAnswer
             }
         }
-    }
-
-    fn doubt(&self, error: &PresenceError) {
-        tracing::debug!(
-            error = error as &dyn std::error::Error,
-            "presence did not answer; trying again"
-        );
     }
 
     async fn announce(&self, holds: &[Hold], recorded: &[Recorded]) {
@@ -178,15 +172,8 @@ impl Registrar {
                 announcements.push(Announcement::presence(recorded.now));
             }
         }
-        if announcements.is_empty() {
-            return;
-        }
-        let publishing = self.bus.publish(&announcements);
-        let outcomes = timeout(ANNOUNCE_DEADLINE, publishing).await;
-        if outcomes.is_ok_and(|outcomes| outcomes.iter().all(Result::is_ok)) {
-            return;
-        }
-        tracing::debug!("watchers were perhaps not told; they see it when they watch again");
+        // Watchers who are not told see it when they watch again.
+        publish_ephemeral(self.bus.as_ref(), &announcements).await;
     }
 
     /// Until something happens, or is due.

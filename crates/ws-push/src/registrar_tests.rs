@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use tidings_common::bus::{Delivery, MemoryBus, Recipients};
 use tidings_common::clock::Clock;
 use tidings_common::domain::{PresenceState, Timestamp, UserId, UserPresence};
-use tidings_common::presence::{Buried, MemoryPresence};
+use tidings_common::presence::{Buried, MemoryPresence, PresenceError};
 use tidings_common::telemetry::Metrics;
+use tokio::time::timeout;
 
 use super::*;
 use crate::binder::Partitions;

@@ -31,8 +31,8 @@ pub(crate) struct Roster {
 #[derive(Debug, Default)]
 struct State {
     users: HashMap<UserId, Here>,
-    /// Connections that have ended, with when they count no more, the earliest first; and whether the app
-    /// was in front.
+    /// Connections that have ended, with when they count no more, the earliest first; and whether
+    /// the app was in front.
     leaving: VecDeque<(Instant, UserId, bool)>,
     /// Users who turned, with when it is told, the earliest first.
     turning: VecDeque<(Instant, UserId)>,

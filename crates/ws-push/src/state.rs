@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidings_common::auth::Keys;
 use tidings_common::clock::Clock;
-use tidings_common::domain::ServerId;
+use tidings_common::domain::{ServerId, UserId};
 use tidings_common::log::Revocations;
 use tidings_common::presence::Presence;
 use tidings_common::store::Store;
@@ -46,6 +46,13 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Returns once every delta of the user that is delivered from now on reaches the user, who
+    /// is registered in the hub.
+    pub(crate) async fn receives(&self, user: UserId, partition: u16) {
+        self.partitions.bound(partition).await;
+        self.large.admit(user).await;
+    }
+
     /// Why no connection is taken now, in one word; None if one is.
     pub(crate) fn refusal(&self) -> Option<&'static str> {
         let full = || self.hub.is_full().then_some("full");

@@ -131,8 +131,8 @@ impl Proposal for PutBan {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let both = (self.who, self.user);
-        let state = permitting(self.store.as_ref(), self.group, both, Action::Ban).await?;
+        let store = self.store.as_ref();
+        let state = permitting(store, self.group, self.who, &[self.user], Action::Ban).await?;
         if self.who == self.user {
             return Err(Refusal::Conflict("nobody bans oneself").into());
         }
@@ -179,8 +179,8 @@ impl Proposal for DeleteBan {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let both = (self.who, self.user);
-        permitting(self.store.as_ref(), self.group, both, Action::Unban).await?;
+        let store = self.store.as_ref();
+        permitting(store, self.group, self.who, &[self.user], Action::Unban).await?;
         let restrictions = self.store.restrictions(self.group, self.user).await?;
         restrictions.ban.ok_or(Refusal::NotFound)?;
         Ok(decided(Change::MemberUnbanned { user: self.user }))

@@ -17,7 +17,7 @@ use tidings_common::log::{Append, Committed, Draft, NotValid, Proposal};
 use tidings_common::store::{IdWindow, Store};
 
 use super::groups::{first_channel, refuse_full};
-use super::proposal::decided;
+use super::proposal::{decided, there};
 use super::{Context, ServiceError};
 
 /// Members read at once, when an owner is looked for.
@@ -167,8 +167,7 @@ impl Proposal for Join {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        let found = self.store.group_for(self.group, &[self.user]).await?;
-        let state = found.ok_or(Refusal::NotFound)?;
+        let state = there(self.store.as_ref(), self.group, &[self.user]).await?;
         if state.deleted {
             return Err(Refusal::Unchanged.into());
         }

@@ -361,13 +361,8 @@ impl Proposal for TakeLease {
             return Err(Refusal::Unchanged.into());
         }
         let Self { leasing, who, .. } = self;
-        let group = permitting(
-            &*leasing.store,
-            self.group,
-            (who.user, who.user),
-            self.action,
-        )
-        .await?;
+        let store = leasing.store.as_ref();
+        let group = permitting(store, self.group, who.user, &[], self.action).await?;
         if let Some(holding) = self.refused {
             return Err(leasing.locked(holding, group.lease.as_ref()).await);
         }

@@ -234,13 +234,8 @@ impl Proposal for CreateInvite {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        permitting(
-            self.store.as_ref(),
-            self.group,
-            (self.who, self.who),
-            Action::CreateInvite,
-        )
-        .await?;
+        let store = self.store.as_ref();
+        permitting(store, self.group, self.who, &[], Action::CreateInvite).await?;
         let most = usize::try_from(self.most).unwrap_or(usize::MAX);
         let there = self
             .store
@@ -275,13 +270,8 @@ impl Proposal for DeleteInvite {
     }
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
-        permitting(
-            self.store.as_ref(),
-            self.group,
-            (self.who, self.who),
-            Action::DeleteInvite,
-        )
-        .await?;
+        let store = self.store.as_ref();
+        permitting(store, self.group, self.who, &[], Action::DeleteInvite).await?;
         let found = self.store.invite(self.invite).await?;
         let of_group = |invite: &Invite| invite.group == self.group && !invite.deleted;
         found.filter(of_group).ok_or(Refusal::NotFound)?;

@@ -221,8 +221,8 @@ impl Proposal for PutMember {
 
     async fn validate(&self, _: Head) -> Result<Draft, NotValid> {
         let store = self.store.as_ref();
-        let both = (self.who, self.user);
-        let state = permitting(store, self.group, both, Action::AddMember).await?;
+        let other = [self.user];
+        let state = permitting(store, self.group, self.who, &other, Action::AddMember).await?;
         match state.members.get(&self.user) {
             Some(member) => Ok(decided(self.keep(&state, *member)?)),
             None => self.add(&state).await,

@@ -35,8 +35,8 @@ impl Rights {
         }
     }
 
-    /// The group with the author, perhaps from the cache. What that grants holds, for the fence says how old it
-    /// may be.
+    /// The group with the author, perhaps from the cache. What that grants holds, for the fence
+    /// says how old it may be.
     pub(super) async fn cached(&self, head: Head) -> Result<Arc<Group>, NotValid> {
         let groups = self.log.groups();
         let cached = groups.of_channel(self.channel, head.gv).await?;

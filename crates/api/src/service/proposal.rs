@@ -45,15 +45,16 @@ pub(super) async fn there(
     Ok(found.ok_or(Refusal::NotFound)?)
 }
 
-/// As [`there`], with the caller and somebody else, if the caller's part in it suffices for an
-/// action.
+/// As [`there`], with the caller and those whom it is done to, if the caller's part in it suffices
+/// for an action.
 pub(super) async fn permitting(
     store: &dyn Store,
     group: GroupId,
-    (who, other): (UserId, UserId),
+    who: UserId,
+    others: &[UserId],
     action: Action,
 ) -> Result<Group, NotValid> {
-    let found = there(store, group, &[who, other]).await?;
+    let found = there(store, group, &[&[who], others].concat()).await?;
     found.permit(who, action)?;
     Ok(found)
 }

@@ -1,20 +1,21 @@
 //! That somebody is about to write. Told to those who could read what comes of it, and forgotten.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tidings_common::bus::{Announcement, Audience, Payload};
 use tidings_common::domain::{Action, ChannelId, Ephemeral, Group, UserId};
 use tokio::time::Instant;
 
+use super::on_message::Rights;
 use super::{Context, ServiceError};
 
 /// Of one user in one channel others are told at most once in this time. What comes in between
 /// changes nothing.
 const INTERVAL: Duration = Duration::from_secs(3);
-/// Of so many users and channels it is remembered when others were told last. Beyond, nobody is told of
-/// further ones until some are forgotten.
+/// Of so many users and channels it is remembered when others were told last. Beyond, nobody is
+/// told of further ones until some are forgotten.
 const MOST_TOLD: usize = 100_000;
 
 pub(crate) struct Typing {
@@ -45,14 +46,13 @@ impl Typing {
             group.channel_for(who, channel)?;
             group.permit_at(who, Action::Type, now).map(|_| ())
         };
-        let mut group = self.group_now(who, channel).await?;
+        // As of the channel's last fence or later: who was removed or muted before that neither
+        // tells nor hears.
+        let head = self.context.store.head(channel.into()).await?;
+        let rights = Rights::new(&self.context, who, channel);
+        let mut group = rights.cached(head).await?;
         if permitted(&group).is_err() {
-            // What a cached one refuses may have been granted since.
-            let groups = self.context.log.groups();
-            let fresh = groups.fresh(group.id).await?;
-            group = groups
-                .with(fresh.ok_or(ServiceError::NotFound)?, &[who])
-                .await?;
+            group = rights.fresh(&group).await?;
             permitted(&group)?;
         }
         if group.size.large {
@@ -78,17 +78,6 @@ impl Typing {
         };
         self.context.log.announce_ephemeral(announcement).await;
         Ok(())
-    }
-
-    /// The channel's group as of its last fence or later: who was removed or muted before that
-    /// neither tells nor hears.
-    async fn group_now(&self, who: UserId, channel: ChannelId) -> Result<Arc<Group>, ServiceError> {
-        let head = self.context.store.head(channel.into()).await?;
-        let groups = self.context.log.groups();
-        let group = groups.of_channel(channel, head.gv).await?;
-        Ok(groups
-            .with(group.ok_or(ServiceError::NotFound)?, &[who])
-            .await?)
     }
 
     fn may_tell(&self, who: UserId, channel: ChannelId) -> bool {

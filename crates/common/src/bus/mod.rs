@@ -16,8 +16,10 @@ pub use rabbitmq::{BadAddress, ConsumerLimits, RabbitMqBus, RabbitMqConfig, Rabb
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use crate::domain::ServerId;
 
@@ -39,10 +41,10 @@ pub trait Bus: Send + Sync {
     async fn publish_control(&self, control: Control) -> Result<(), BusError>;
 
     /// Opens this server's queue, and opens it again whenever the broker was away. It gets
-    /// broadcasts (to large groups, and to watchers) and control messages at once, and deltas of the partitions that it binds: each
-    /// recipient is named once, in one copy or in several with different recipients. The queue
-    /// is bounded; where it overflows, the oldest go and [`Delivery::Missed`] says so, sooner or
-    /// later than the newest come.
+    /// broadcasts (to large groups, and to watchers) and control messages at once, and deltas of
+    /// the partitions that it binds: each recipient is named once, in one copy or in several with
+    /// different recipients. The queue is bounded; where it overflows, the oldest go and
+    /// [`Delivery::Missed`] says so, sooner or later than the newest come.
     ///
     /// # Errors
     ///
@@ -63,6 +65,20 @@ pub trait Bus: Send + Sync {
     ///
     /// [`BusError`] if not.
     async fn check(&self) -> Result<(), BusError>;
+}
+
+/// How long [`publish_ephemeral`] takes at most.
+const EPHEMERAL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Publishes what is not stored: best effort, for at most a second.
+pub async fn publish_ephemeral(bus: &dyn Bus, announcements: &[Announcement]) {
+    if announcements.is_empty() {
+        return;
+    }
+    let outcomes = timeout(EPHEMERAL_DEADLINE, bus.publish(announcements)).await;
+    if !outcomes.is_ok_and(|outcomes| outcomes.iter().all(Result::is_ok)) {
+        tracing::debug!("ephemeral deltas were perhaps not published");
+    }
 }
 
 /// A server's queue: what it follows, and what comes. Dropping `deliveries` deletes the queue,

@@ -146,8 +146,8 @@ impl Completion {
         }
     }
 
-    /// Puts a fence into every channel of the group, and returns where: entries behind it were checked at the
-    /// change or later. It stands for the position that the group has come to, which is beyond
+    /// Puts a fence into every channel of the group, and returns where: entries behind it were
+    /// checked at the change or later. It stands for the position that the group has come to, which is beyond
     /// the change where that is completed late: its recipients are the members of now, in
     /// channels too that are younger than the change.
     async fn fence(

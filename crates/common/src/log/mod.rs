@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
-use crate::bus::{Announcement, Bus, TraceContext};
+use crate::bus::{Announcement, Bus, TraceContext, publish_ephemeral};
 use crate::clock::Clock;
 use crate::domain::Entry;
 use crate::store::{Store, StoreError};
@@ -59,9 +59,6 @@ use publisher::Publisher;
 
 /// How long a caller waits for its append, and longest time that an append is tried.
 pub(crate) const APPEND_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Longest wait for the broker to take what is not stored.
-const EPHEMERAL_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Longest time that [`Log::stop`] waits for work under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -187,13 +184,9 @@ impl Log {
     pub async fn announce_ephemeral(&self, mut announcement: Announcement) {
         let span = trace::publish(&Span::current());
         announcement.trace = traces::traceparent(&span).map(TraceContext);
-        let announcement = [announcement];
-        let publishing = self.parts.bus.publish(&announcement).instrument(span);
-        let outcomes = tokio::time::timeout(EPHEMERAL_DEADLINE, publishing).await;
-        let Ok([Ok(())]) = outcomes.as_deref() else {
-            tracing::debug!("an ephemeral delta was not published");
-            return;
-        };
+        publish_ephemeral(self.parts.bus.as_ref(), &[announcement])
+            .instrument(span)
+            .await;
     }
 
     /// How far streams' state is known to have come in this process.

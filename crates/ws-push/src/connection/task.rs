@@ -102,13 +102,9 @@ impl Connection {
     /// Sends `hello` once deltas of this user really come. False: the connection has ended.
     async fn welcome(&mut self) -> bool {
         let (user, partition) = (self.registration.user(), self.registration.partition());
-        let following = async {
-            self.state.partitions.bound(partition).await;
-            self.state.large.admit(user).await;
-        };
         tokio::select! {
             // Cancelling the wait loses nothing: the binder goes on for whoever holds it.
-            bound = timeout(BIND_DEADLINE, following) => {
+            bound = timeout(BIND_DEADLINE, self.state.receives(user, partition)) => {
                 if bound.is_err() {
                     self.mailbox.close(Close::TryLater);
                     return false;

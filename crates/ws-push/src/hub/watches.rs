@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 
 use crate::connection::Recipient;
 
-/// As many entries as connections here watch users, 200 each at most, and again as many for the groups.
+/// As many entries as connections here watch users, 200 each at most, and again as many for the
+/// groups.
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     index: Mutex<Index>,

@@ -54,11 +54,7 @@ pub(crate) async fn poll(
     if state.revocations.is_ended(who.session) {
         return Err(revoked());
     }
-    let following = async {
-        state.partitions.bound(turn.partition()).await;
-        state.large.admit(who.user).await;
-    };
-    let bound = timeout(BIND_DEADLINE, following);
+    let bound = timeout(BIND_DEADLINE, state.receives(who.user, turn.partition()));
     bound.await.map_err(|_| no_room())?;
     let answered = answer(&state, &who, &from, &turn, wait).await;
     state

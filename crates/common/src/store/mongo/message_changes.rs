@@ -203,7 +203,8 @@ async fn retract_all(database: &Database, at: At) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes the message's content, and whom it mentions, from entries of edits: from those that `which` names besides.
+/// Removes the message's content, and whom it mentions, from entries of edits: from those that
+/// `which` names besides.
 async fn remove_copies(database: &Database, at: At, which: Document) -> Result<(), Failure> {
     let mut filter = doc! {
         "s": stream_name(StreamId::from(at.channel)),
